@@ -1,0 +1,1 @@
+"""Stage one: items in, Parquet shards of embeddings out."""

@@ -1,0 +1,1 @@
+"""The commands: each opens its inputs, calls the stages, writes and prints."""

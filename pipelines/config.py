@@ -1,0 +1,207 @@
+"""Settings: one pydantic class says a setting's name, type, default and meaning.
+
+From that class come the command's options, the keys of its TOML file, and the ``--set`` keys.
+What is given wins in this order: options, ``--set``, the file of ``--config``, the defaults.
+"""
+
+import tomllib
+import types
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import click
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from extract.errors import UserError, unknown_name
+from extract.shards import replacing
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+CLICK_TYPES: dict[type, click.ParamType] = {
+    int: click.INT,
+    float: click.FLOAT,
+    Path: click.Path(path_type=Path),
+}
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def options_of(config_class: type[BaseModel]) -> Callable[[CommandT], CommandT]:
+    """One click option for each plain field of `config_class`, and ``--config`` and ``--set``.
+
+    The command receives what was given, and only that, so that files and defaults can fill the
+    rest. Fields that are themselves tables are reached with ``--set table.key=value``.
+    """
+
+    def decorate(command: CommandT) -> CommandT:
+        for option in (
+            click.option(
+                "--set",
+                "sets",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Override one setting, such as train.batch_size=512; may be repeated.",
+            ),
+            click.option(
+                "--config",
+                "config_file",
+                type=click.Path(path_type=Path),
+                help="A TOML file of settings, such as the config.toml of an earlier run.",
+            ),
+        ):
+            command = option(command)
+        for name, field in reversed(config_class.model_fields.items()):
+            if not _is_table(field):
+                command = _option(name, field)(command)
+        return command
+
+    return decorate
+
+
+def resolve(
+    config_class: type[ConfigT],
+    given: Mapping[str, Any],
+    config_file: Path | None = None,
+    sets: Iterable[str] = (),
+) -> ConfigT:
+    """The settings of a command from its file, its ``--set`` values and its options.
+
+    Args:
+        config_class: What the settings must be.
+        given: Options by field name; None means not given.
+        config_file: A TOML file, or None.
+        sets: ``KEY=VALUE`` strings; values are read as TOML where they are TOML, else as text.
+
+    Raises:
+        UserError: A file or value that cannot be read; all wrong settings at once.
+    """
+    settings = merged_settings(given, config_file, sets)
+    return validate(config_class, settings)
+
+
+def merged_settings(
+    given: Mapping[str, Any], config_file: Path | None, sets: Iterable[str]
+) -> dict[str, Any]:
+    """The same three sources as one dictionary, not yet validated."""
+    settings = read_toml(config_file) if config_file else {}
+    for assignment in sets:
+        _assign(settings, assignment)
+    settings.update({name: value for name, value in given.items() if value is not None})
+    return settings
+
+
+def validate(config_class: type[ConfigT], settings: Mapping[str, Any], table: str = "") -> ConfigT:
+    """Build `config_class`, or tell everything that is wrong in one error.
+
+    Args:
+        config_class: What the settings must be.
+        settings: The values.
+        table: Name of the table they stand in, for messages.
+    """
+    try:
+        return config_class.model_validate(settings)
+    except ValidationError as error:
+        told = [_tell(config_class, problem, table) for problem in error.errors()]
+        raise UserError("; ".join(told)) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file.
+
+    Raises:
+        UserError: It is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no settings file {path}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+
+
+def write_toml(path: Path, config: BaseModel, heading: str) -> None:
+    """Write settings so that ``--config`` reads them back; None is left out, as TOML has none."""
+    text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    with replacing(path) as temporary:
+        temporary.write_text(f"# {heading}\n{text}", encoding="utf-8")
+
+
+def _assign(settings: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set takes KEY=VALUE, found {assignment!r}")
+    *tables, name = key.strip().split(".")
+    for table in tables:
+        settings = settings.setdefault(table, {})
+        if not isinstance(settings, dict):
+            raise UserError(f"--set {assignment}: {table!r} is a value, not a table")
+    settings[name] = _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _tell(config_class: type[BaseModel], problem: Any, table: str) -> str:
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join([table, *path] if table else path)
+    if problem["type"] == "extra_forbidden":
+        owner = _table_class(config_class, path[:-1])
+        return str(
+            unknown_name(
+                "setting",
+                name,
+                (
+                    ".".join([*([table] if table else []), *path[:-1], key])
+                    for key in owner.model_fields
+                ),
+            )
+        )
+    if problem["type"] == "missing":
+        return f"the setting {name} is needed and has no default"
+    return f"{name}: {problem['msg'].lower()}, found {problem['input']!r}"
+
+
+def _table_class(config_class: type[BaseModel], path: Iterable[str]) -> type[BaseModel]:
+    for part in path:
+        annotation = config_class.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            config_class = annotation
+    return config_class
+
+
+def _plain_type(field: FieldInfo) -> Any:
+    """The field's type without ``| None``."""
+    if get_origin(field.annotation) in (Union, types.UnionType):
+        inner = [arg for arg in get_args(field.annotation) if arg is not types.NoneType]
+        return inner[0] if len(inner) == 1 else Any
+    return field.annotation
+
+
+def _is_table(field: FieldInfo) -> bool:
+    plain = _plain_type(field)
+    return isinstance(plain, type) and issubclass(plain, BaseModel | dict)
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[CommandT], CommandT]:
+    plain, flag = _plain_type(field), f"--{name.replace('_', '-')}"
+    help_text = field.description or ""
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if default not in (None, "") and not field.is_required():
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        help_text += f"  [default: {shown}]"
+    if plain is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_text)
+    choices = get_args(plain) if get_origin(plain) is Literal else ()
+    kind = click.Choice(choices) if choices else CLICK_TYPES.get(plain, click.STRING)
+    return click.option(flag, name, default=None, type=kind, help=help_text)

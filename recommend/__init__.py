@@ -1,0 +1,1 @@
+"""Stage two: shards and interactions in, rankings and metrics out."""
