@@ -60,7 +60,7 @@ class EmbeddingBatch:
     problems: Sequence[Problem] = ()
 
     def __post_init__(self) -> None:
-        """Check that all arrays speak of the same items, and that present vectors are finite."""
+        """Check that all arrays speak of the same items."""
         n = len(self.item_ids)
         if len(self.content) != n or self.vectors.keys() != self.present.keys():
             raise ValueError("ids, digests, vectors and presence must describe the same items")
@@ -70,13 +70,6 @@ class EmbeddingBatch:
                 raise ValueError(
                     f"{modality}: expected ({n}, dim) vectors and ({n},) presence, "
                     f"found {vectors.shape} and {present.shape}"
-                )
-            bad = present & ~np.isfinite(vectors).all(axis=1)
-            if bad.any():
-                item = self.item_ids[int(np.flatnonzero(bad)[0])]
-                raise UserError(
-                    f"the {modality} vector of item {item!r} is not finite ({int(bad.sum())} such "
-                    "items in this batch); a lower precision may overflow: try --precision fp32"
                 )
 
 
@@ -150,6 +143,11 @@ def digest(parts: Iterable[str]) -> str:
     return hasher.hexdigest()[:32]
 
 
+def items_digest(item_ids: Iterable[str]) -> str:
+    """The digest of a catalogue's item ids, in its order, by which features name the catalogue."""
+    return digest(item_ids)
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -216,7 +214,11 @@ class ShardWriter:
         return sum(shard.rows for shard in self.shards)
 
     def write(self, batch: EmbeddingBatch) -> Shard:
-        """Write one batch as one shard."""
+        """Write one batch as one shard.
+
+        Raises:
+            UserError: A present vector is not finite in the stored type.
+        """
         columns: dict[str, pa.Array] = {
             "item_id": pa.array(batch.item_ids, pa.string()),
             "content": pa.array(batch.content, pa.string()),
@@ -238,7 +240,17 @@ class ShardWriter:
         vectors, present = batch.vectors[modality], batch.present[modality]
         if vectors.shape[1] != dim:
             raise ValueError(f"{modality}: expected vectors of {dim}, found {vectors.shape[1]}")
-        flat = np.where(present[:, None], vectors, 0).astype(self.dtype).reshape(-1)
+        # A number too large for float16 becomes inf here, so finiteness is checked after the cast.
+        with np.errstate(over="ignore"):
+            stored = np.where(present[:, None], vectors, 0).astype(self.dtype)
+        bad = ~np.isfinite(stored).all(axis=1)
+        if bad.any():
+            item = batch.item_ids[int(np.flatnonzero(bad)[0])]
+            raise UserError(
+                f"the {modality} vector of item {item!r} is not finite (one of {int(bad.sum())} in "
+                "this batch); a lower precision may overflow: try --precision fp32"
+            )
+        flat = stored.reshape(-1)
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), dim, mask=pa.array(~present))
 
     def finish(

@@ -1,0 +1,28 @@
+"""``mmrec-runs``: the finished runs of a data set in one table."""
+
+from pathlib import Path
+
+import click
+
+from extract.errors import UserError
+from pipelines.cli import common_options
+from pipelines.progress import Reporter, print_table
+from pipelines.runs import METRICS
+from pipelines.tables import metrics_table
+from pipelines.workspace import Workspace, read_json
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--dataset", help="Data set; may be left out where there is one.")
+@common_options
+def command(root: Path, quiet: bool, dataset: str | None) -> None:
+    """List a data set's finished runs in one table: test metrics, each under its protocol."""
+    workspace = Workspace(root)
+    name = workspace.dataset(dataset).name
+    folders = workspace.runs(name)
+    finished = [folder for folder in folders if (folder / METRICS).is_file()]
+    if not finished:
+        raise UserError(f"data set {name!r} has no finished run yet; make one with mmrec-train")
+    if len(finished) < len(folders):
+        Reporter(quiet).say(f"{len(folders) - len(finished)} unfinished runs are not shown")
+    print_table(metrics_table([read_json(folder / METRICS) for folder in finished]))

@@ -1,0 +1,133 @@
+"""Graphs as sparse matrices: user-item adjacency, item neighbours, normalisation, pruning.
+
+Everything is a function from arrays to a sparse matrix. No N×N matrix is ever made dense.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, diags_array
+from torch import Tensor, nn
+
+from recommend.features import usable_rows
+from recommend.index import nearest
+
+
+class SparseMatrix(nn.Module):
+    """A constant sparse matrix whose product with a dense one has a fast gradient.
+
+    The gradient of A @ x is Aᵀ @ g. Keeping A and Aᵀ both in CSR makes the backward pass as fast
+    as the forward one, where torch would transpose anew at each step.
+
+    Args:
+        matrix: (n, m) values; copied to float32.
+    """
+
+    forward_matrix: Tensor
+    backward_matrix: Tensor
+
+    def __init__(self, matrix: csr_array) -> None:
+        super().__init__()
+        self.register_buffer("forward_matrix", _to_torch(matrix), persistent=False)
+        self.register_buffer("backward_matrix", _to_torch(matrix.T.tocsr()), persistent=False)
+
+    def __matmul__(self, dense: Tensor) -> Tensor:
+        """(n, m) @ (m, d) -> (n, d)."""
+        product: Tensor = _Product.apply(dense, self.forward_matrix, self.backward_matrix)
+        return product
+
+    def transposed_matmul(self, dense: Tensor) -> Tensor:
+        """(n, m)ᵀ @ (n, d) -> (m, d)."""
+        product: Tensor = _Product.apply(dense, self.backward_matrix, self.forward_matrix)
+        return product
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, dense: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
+        ctx.transpose = transpose
+        return matrix @ dense
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transpose @ gradients[0].contiguous(), None, None
+
+
+def _to_torch(matrix: csr_array) -> Tensor:
+    with warnings.catch_warnings():
+        # torch calls its CSR layout a beta each time the first one is made.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int32)),
+            torch.from_numpy(matrix.indices.astype(np.int32)),
+            torch.from_numpy(matrix.data.astype(np.float32)),
+            size=matrix.shape,
+            check_invariants=True,
+        )
+
+
+def symmetric_normalise(matrix: csr_array) -> csr_array:
+    """D_r^-1/2 A D_c^-1/2, where D_r and D_c hold the row and column sums of A.
+
+    For the (U, I) matrix R this is the upper right block of the symmetrically normalised
+    (U+I)² adjacency [0 R; Rᵀ 0] (LightGCN, He et al. 2020, eq. 3). Empty rows stay empty.
+    """
+    scale_rows = diags_array(_inverse_root(matrix.sum(axis=1)))
+    scale_columns = diags_array(_inverse_root(matrix.sum(axis=0)))
+    return csr_array(scale_rows @ matrix @ scale_columns)
+
+
+def item_neighbours(
+    vectors: np.ndarray, present: np.ndarray, k: int, *, weighted: bool = False
+) -> csr_array:
+    """The graph of each item's k nearest items by cosine, itself excluded, normalised.
+
+    S = D^-1/2 A D^-1/2 with A_ij = 1 (or the cosine, not below 0) where j is among i's k nearest
+    and D the row sums of A (FREEDOM, Zhou and Shen 2023, eq. 1-3). A is directed, as in the paper.
+    Absent items have neither neighbours nor a place among another's.
+
+    Args:
+        vectors: (I, d) float32.
+        present: (I,) bool; zero and non-finite rows are left out as well.
+        k: Number of neighbours.
+        weighted: Weigh by the cosine.
+    """
+    n_items = len(vectors)
+    rows = np.flatnonzero(present & usable_rows(vectors))
+    if rows.size < 2:
+        return csr_array((n_items, n_items), dtype=np.float32)
+    neighbours, cosines = nearest(np.asarray(vectors[rows], np.float32), k)
+    values = np.maximum(cosines, 0) if weighted else np.ones_like(cosines)
+    pairs = (np.repeat(rows, neighbours.shape[1]), rows[neighbours.ravel()])
+    adjacency = csr_array((values.ravel(), pairs), shape=(n_items, n_items), dtype=np.float32)
+    scale = diags_array(_inverse_root(adjacency.sum(axis=1)))
+    return csr_array(scale @ adjacency @ scale)
+
+
+def prune_by_degree(matrix: csr_array, keep: float, generator: np.random.Generator) -> csr_array:
+    """Keep a share of the edges, drawn without replacement with p ∝ 1/√(d_u d_i).
+
+    Edges between popular nodes are the likeliest to be noise (FREEDOM, eq. 5).
+
+    Args:
+        matrix: (U, I) with a 1 for each edge.
+        keep: Share of the edges to keep, in (0, 1].
+        generator: Where the draw comes from.
+    """
+    coo = matrix.tocoo()
+    users, items = coo.row, coo.col
+    weight = _inverse_root(matrix.sum(axis=1))[users] * _inverse_root(matrix.sum(axis=0))[items]
+    # The smallest of exponential(weight) arrivals are a draw without replacement ∝ weight.
+    arrival = generator.standard_exponential(len(weight)) / weight
+    kept = np.argpartition(arrival, int(keep * len(weight)) - 1)[: int(keep * len(weight))]
+    kept.sort()
+    pairs = (users[kept], items[kept])
+    return csr_array((np.ones(len(kept), np.float32), pairs), shape=matrix.shape)
+
+
+def _inverse_root(sums: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        roots = 1 / np.sqrt(np.asarray(sums, np.float64))
+    return np.where(np.isfinite(roots), roots, 0)

@@ -1,0 +1,29 @@
+"""Losses: each states the formula that it computes."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def bpr(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
+    """Bayesian personalised ranking: mean of -log σ(s⁺ - s⁻) (Rendle et al. 2009).
+
+    Args:
+        positive_scores: (B,) scores of items that the users took.
+        negative_scores: (B,) scores of items that they did not take.
+    """
+    return F.softplus(negative_scores - positive_scores).mean()
+
+
+def l2(*embeddings: Tensor) -> Tensor:
+    """Σ ‖e‖² / (2B): half the squared norms of the batch's embeddings, averaged over the batch.
+
+    Args:
+        *embeddings: (B, d) each: the users', positives' and negatives' own parameters.
+    """
+    squares = [embedding.square().sum() for embedding in embeddings]
+    return sum(squares[1:], squares[0]) / (2 * len(embeddings[0]))
+
+
+def dot(left: Tensor, right: Tensor) -> Tensor:
+    """Row-wise inner products, (B, d) and (B, d) -> (B,)."""
+    return (left * right).sum(dim=1)

@@ -1,0 +1,112 @@
+"""The contract of all recommenders.
+
+A model is built from sizes, the training interactions and initial features, never from files. It
+is trained on whatever features it is handed, and a score is always the inner product of a row of
+`Embeddings.users` with a row of `Embeddings.items`, so ranking and retrieval need no model.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+
+from recommend.features import FeatureStore, Tables
+from recommend.interactions import Interactions
+from recommend.sampling import Batch
+
+
+class ModelConfig(BaseModel):
+    """What is learned and how: a model's own settings. Unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model may look at when it is built.
+
+    Attributes:
+        train: The training interactions.
+        features: The items' features at the start, for graphs that are built from them once.
+    """
+
+    train: Interactions
+    features: FeatureStore
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Everything that ranking needs: score(u, i) = users[u] · items[i].
+
+    Attributes:
+        users: (U, d), a dense tensor or a sparse matrix.
+        items: (I, d), of the same kind.
+    """
+
+    users: Tensor | csr_array
+    items: Tensor | csr_array
+
+    def detached(self) -> "Embeddings":
+        """The same values, cut off from the parameters' gradients."""
+        if isinstance(self.users, Tensor) and isinstance(self.items, Tensor):
+            return Embeddings(self.users.detach(), self.items.detach())
+        return self
+
+    def scores(self, rows: np.ndarray) -> Tensor:
+        """Scores of all items for some users.
+
+        Args:
+            rows: (b,) int64 rows of users.
+
+        Returns:
+            (b, I) float scores.
+        """
+        if isinstance(self.users, Tensor) and isinstance(self.items, Tensor):
+            return self.users[torch.from_numpy(rows).to(self.users.device)] @ self.items.T
+        return torch.from_numpy(csr_array(self.users[rows] @ self.items.T).toarray())
+
+
+class Recommender(nn.Module, ABC):
+    """A recommender: `encode` and `loss`, and optionally `begin_epoch`.
+
+    Args:
+        config: The model's settings, an instance of its `config_class`.
+        data: Training interactions and initial features.
+    """
+
+    config_class: ClassVar[type[ModelConfig]]
+    uses_features: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, config: ModelConfig, data: TrainingData) -> None:
+        super().__init__()
+
+    def begin_epoch(self, features: Tables, generator: np.random.Generator) -> None:
+        """Rebuild or prune graphs for the coming epoch.
+
+        Args:
+            features: Modality to (I, d_m).
+            generator: Source of randomness.
+        """
+
+    @abstractmethod
+    def encode(self, features: Tables) -> Embeddings:
+        """Final vectors of all users and items.
+
+        Args:
+            features: Modality to (I, d_m).
+        """
+
+    @abstractmethod
+    def loss(self, batch: Batch, features: Tables) -> dict[str, Tensor]:
+        """Named scalar terms of the loss; the training loop adds them.
+
+        Args:
+            batch: Triples of users, positive and negative items.
+            features: Modality to (I, d_m), fresh in the rows of the batch's items.
+        """

@@ -1,0 +1,166 @@
+"""The training loop, written once."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from extract.errors import UserError, unknown_name
+from recommend.features import FeatureSource
+from recommend.metrics import Metrics
+from recommend.models.base import Embeddings, Recommender
+from recommend.sampling import Sampler
+
+# Of an epoch: its number, mean loss terms, seconds, and the validation metrics if it had any.
+Record = dict[str, Any]
+
+
+class TrainOptions(BaseModel):
+    """Circumstances of training, the same for every model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")
+    weight_decay: float = Field(0.0, ge=0, description="Adam's weight decay, beside a model's L2.")
+    batch_size: int = Field(2048, ge=1, description="Training pairs per step.")
+    max_epochs: int = Field(1000, ge=1, description="Epochs at most.")
+    evaluate_every: int = Field(1, ge=1, description="Epochs between validations.")
+    patience: int = Field(20, ge=1, description="Validations without improvement before the end.")
+    selection: str = Field("recall@20", description="Validation metric that selects the weights.")
+    lr_decay: float = Field(1.0, gt=0, le=1, description="Rate factor per 50 epochs, smoothly.")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` leaves behind; the model holds the best weights.
+
+    Attributes:
+        embeddings: Vectors of the best weights, encoded afresh.
+        epoch: The epoch that the weights come from; 0 if nothing is trained.
+        validation: Metrics on the validation interactions.
+        history: One record per epoch.
+    """
+
+    embeddings: Embeddings
+    epoch: int
+    validation: Metrics
+    history: list[Record]
+
+
+def fit(
+    model: Recommender,
+    features: FeatureSource,
+    sampler: Sampler,
+    validate: Callable[[Embeddings], Metrics],
+    options: TrainOptions,
+    on_epoch: Callable[[Record], None] = lambda record: None,
+) -> Fitted:
+    """Train until validation stops improving, and return to the best weights.
+
+    A model without parameters is only validated.
+
+    Args:
+        model: The model, on the device to train on; changed in place.
+        features: Where its feature tables come from.
+        sampler: Where its batches come from.
+        validate: Metrics of embeddings on the validation interactions.
+        options: The circumstances.
+        on_epoch: Told the record of each epoch.
+
+    Raises:
+        UserError: A term of the loss is not finite, or the selection metric does not exist.
+    """
+    history: list[Record] = []
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        embeddings = encode(model, features)
+        return Fitted(embeddings, 0, validate(embeddings), history)
+    optimizer, schedule = _optimizer(trainable, options)
+    best_value, best_epoch, best_weights = -math.inf, 0, model.state_dict()
+    for epoch in range(1, options.max_epochs + 1):
+        start = time.perf_counter()
+        losses = _train_epoch(model, features, sampler, optimizer, epoch)
+        schedule.step()
+        record: Record = {"epoch": epoch, "loss": losses, "seconds": time.perf_counter() - start}
+        history.append(record)
+        if epoch % options.evaluate_every == 0 or epoch == options.max_epochs:
+            start = time.perf_counter()
+            means = validate(encode(model, features)).means()
+            value = _selected(means, options.selection)
+            record |= {"validation": means, "validation_seconds": time.perf_counter() - start}
+            if value > best_value:
+                best_value, best_epoch = value, epoch
+                best_weights = copy.deepcopy(model.state_dict())
+        on_epoch(record)
+        if epoch - best_epoch >= options.patience * options.evaluate_every:
+            break
+    model.load_state_dict(best_weights)
+    embeddings = encode(model, features)
+    return Fitted(embeddings, best_epoch, validate(embeddings), history)
+
+
+def encode(model: Recommender, features: FeatureSource) -> Embeddings:
+    """Final vectors in evaluation mode, without gradients."""
+    model.eval()
+    with torch.no_grad():
+        return model.encode(features()).detached()
+
+
+def _optimizer(
+    parameters: list[nn.Parameter], options: TrainOptions
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimizer = torch.optim.Adam(
+        parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda epoch: options.lr_decay ** (epoch / 50)
+    )
+    return optimizer, schedule
+
+
+def _train_epoch(
+    model: Recommender,
+    features: FeatureSource,
+    sampler: Sampler,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+) -> dict[str, float]:
+    """One pass over the training pairs; the mean of each term of the loss."""
+    model.train()
+    features.begin_epoch()
+    model.begin_epoch(features(), sampler.generator)
+    totals: dict[str, Tensor] = {}
+    device = next(model.parameters()).device
+    for step, batch in enumerate(sampler.epoch(device)):
+        terms = model.loss(batch, features(batch.items))
+        loss = torch.stack(list(terms.values())).sum()
+        _check_finite(loss, terms, epoch, step)
+        optimizer.zero_grad()
+        loss.backward()
+        features.backward()
+        optimizer.step()
+        for name, term in terms.items():
+            totals[name] = totals.get(name, term.new_zeros(())) + term.detach()
+    return {name: total.item() / len(sampler) for name, total in totals.items()}
+
+
+def _check_finite(loss: Tensor, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
+    if torch.isfinite(loss):
+        return
+    values = ", ".join(f"{name} = {term.item()}" for name, term in terms.items())
+    raise UserError(
+        f"the loss is not finite in epoch {epoch}, step {step} ({values}); try a smaller "
+        "train.learning_rate, and look at the features with mmrec-check"
+    )
+
+
+def _selected(means: Mapping[str, float], name: str) -> float:
+    if name not in means:
+        raise unknown_name("metric", name, means)
+    return means[name]
