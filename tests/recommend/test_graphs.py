@@ -1,0 +1,130 @@
+"""Graphs and indices against naive dense computations."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+
+from recommend.graphs import (
+    SparseMatrix,
+    item_neighbours,
+    prune_by_degree,
+    symmetric_normalise,
+)
+from recommend.index import nearest
+
+
+def naive_neighbours(vectors, k):
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    return np.argsort(-cosines, axis=1, kind="stable")[:, :k], cosines
+
+
+def test_nearest_agrees_with_all_cosines():
+    vectors = np.random.default_rng(0).standard_normal((80, 12)).astype(np.float32)
+    rows, cosines = nearest(vectors, 7)
+    wanted, every = naive_neighbours(vectors, 7)
+    np.testing.assert_array_equal(rows, wanted)
+    np.testing.assert_allclose(cosines, np.take_along_axis(every, wanted, 1), atol=1e-6)
+
+
+def test_nobody_is_its_own_neighbour_even_among_copies():
+    rows, _ = nearest(np.ones((12, 4), np.float32), 3)
+    assert rows.shape == (12, 3)
+    assert (rows != np.arange(12)[:, None]).all()
+
+
+@pytest.mark.parametrize(("n", "k", "width"), [(1, 5, 0), (3, 5, 2)])
+def test_fewer_rows_than_neighbours(n, k, width):
+    rows, cosines = nearest(np.eye(3, dtype=np.float32)[:n], k)
+    assert rows.shape == cosines.shape == (n, width)
+
+
+def test_symmetric_normalisation_by_hand():
+    matrix = csr_array(np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
+    half = 1 / 2**0.5
+    wanted = [[half, 1 / 2, 0], [0, half, 0], [0, 0, 0]]
+    np.testing.assert_allclose(symmetric_normalise(matrix).toarray(), wanted, rtol=1e-12)
+
+
+def test_symmetric_normalisation_is_a_block_of_the_whole_adjacency():
+    generator = np.random.default_rng(2)
+    r = (generator.random((7, 9)) < 0.4).astype(float)
+    whole = np.block([[np.zeros((7, 7)), r], [r.T, np.zeros((9, 9))]])
+    degrees = whole.sum(axis=1)
+    root = np.divide(1, np.sqrt(degrees), out=np.zeros(16), where=degrees > 0)
+    wanted = root[:, None] * whole * root
+    np.testing.assert_allclose(symmetric_normalise(csr_array(r)).toarray(), wanted[:7, 7:])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_item_neighbours_agree_with_the_dense_formula(weighted):
+    vectors = np.random.default_rng(4).standard_normal((20, 5)).astype(np.float32)
+    rows, cosines = naive_neighbours(vectors, 4)
+    adjacency = np.zeros((20, 20))
+    for item, neighbours in enumerate(rows):
+        for other in neighbours:
+            adjacency[item, other] = max(cosines[item, other], 0) if weighted else 1
+    root = 1 / np.sqrt(adjacency.sum(axis=1))
+    got = item_neighbours(vectors, np.ones(20, bool), 4, weighted=weighted).toarray()
+    np.testing.assert_allclose(got, root[:, None] * adjacency * root, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_unusable_rows_are_nobodys_neighbours(bad):
+    vectors = np.random.default_rng(5).standard_normal((40, 6)).astype(np.float32)
+    vectors[[3, 17, 39]] = bad
+    present = np.ones(40, bool)
+    present[8] = False
+    graph = item_neighbours(vectors, present, 5).toarray()
+    lost = [3, 8, 17, 39]
+    assert not graph[lost].any()
+    assert not graph[:, lost].any()
+    assert ((graph > 0).sum(axis=1) == np.where(np.isin(np.arange(40), lost), 0, 5)).all()
+    assert np.isfinite(graph).all()
+
+
+def test_no_usable_row_gives_an_empty_graph():
+    assert item_neighbours(np.zeros((4, 3), np.float32), np.ones(4, bool), 2).nnz == 0
+
+
+def test_sparse_product_and_gradient_equal_the_dense_ones(device):
+    generator = np.random.default_rng(6)
+    dense = (generator.random((9, 5)) < 0.4) * generator.standard_normal((9, 5))
+    matrix = SparseMatrix(csr_array(dense)).to(device)
+    a = torch.from_numpy(dense).float().to(device)
+    for product, reference, rows in (
+        (matrix.__matmul__, a, 5),
+        (matrix.transposed_matmul, a.T, 9),
+    ):
+        x = torch.randn(rows, 3, device=device, requires_grad=True)
+        y = x.detach().clone().requires_grad_()
+        weight = torch.randn(len(reference), 3, device=device)
+        (product(x) * weight).sum().backward()
+        ((reference @ y) * weight).sum().backward()
+        torch.testing.assert_close(product(x), reference @ y)
+        torch.testing.assert_close(x.grad, y.grad)
+
+
+def test_pruning_keeps_a_share_of_the_edges_and_prefers_the_unpopular():
+    generator = np.random.default_rng(7)
+    matrix = csr_array((generator.random((60, 40)) < np.linspace(0.02, 0.9, 40)).astype(np.float32))
+    kept_edges = np.zeros(matrix.shape)
+    for _ in range(50):
+        kept = prune_by_degree(matrix, 0.25, generator)
+        assert kept.nnz == int(0.25 * matrix.nnz)
+        assert (kept.toarray() <= matrix.toarray()).all()
+        kept_edges += kept.toarray()
+    share = kept_edges.sum(axis=0) / np.maximum(matrix.sum(axis=0), 1)
+    assert share[:10].mean() > 1.5 * share[-10:].mean()
+
+
+def test_pruning_draws_with_the_stated_probability():
+    """One edge is kept of three, so its chance must be its weight 1/√(d_u d_i)."""
+    matrix = csr_array(np.array([[1.0, 1.0], [0.0, 1.0]]))
+    weights = np.array([1 / 2**0.5, 1 / 2, 1 / 2**0.5])
+    generator, n = np.random.default_rng(8), 4000
+    counts = sum(prune_by_degree(matrix, 0.34, generator).toarray() for _ in range(n))
+    got = counts[[0, 0, 1], [0, 1, 1]] / n
+    np.testing.assert_allclose(got, weights / weights.sum(), atol=4 * 0.5 / n**0.5)

@@ -1,0 +1,87 @@
+"""Ranking against a full stable sort, whatever the ties, blocks and masks."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+
+from recommend.evaluate import evaluate, seen_items
+from recommend.interactions import Interactions, Split
+from recommend.models import Embeddings
+from recommend.ranking import rank, top_k
+
+
+def naive_top_k(scores, k):
+    """Sort every row whole: score falling, column rising."""
+    return np.array([sorted(range(len(row)), key=lambda i: (-row[i], i))[:k] for row in scores])
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 5, 10**6])
+def test_top_k_equals_a_full_stable_sort(distinct, device):
+    generator = np.random.default_rng(distinct)
+    scores = generator.integers(0, distinct, (200, 60)).astype(np.float32)
+    scores[generator.random(scores.shape) < 0.3] = -np.inf
+    columns, values = top_k(torch.from_numpy(scores).to(device), 20)
+    wanted = naive_top_k(scores, 20)
+    np.testing.assert_array_equal(columns.cpu().numpy(), wanted)
+    np.testing.assert_array_equal(values.cpu().numpy(), np.take_along_axis(scores, wanted, axis=1))
+
+
+def random_case(seed=0, n_users=57, n_items=90):
+    generator = np.random.default_rng(seed)
+    users = torch.from_numpy(generator.integers(-2, 3, (n_users, 3)).astype(np.float32))
+    items = torch.from_numpy(generator.integers(-2, 3, (n_items, 3)).astype(np.float32))
+    taken = generator.random((n_users, n_items)) < 0.2
+    held_out = (generator.random((n_users, n_items)) < 0.05) & ~taken
+    rows = np.nonzero(held_out)
+    return Embeddings(users, items), csr_array(taken), Interactions(*rows, n_users, n_items)
+
+
+def test_a_block_of_one_user_equals_a_block_of_all():
+    embeddings, seen, held_out = random_case()
+    together, ranking = evaluate(embeddings, held_out, seen)
+    for block in (1, 7):
+        apart, same = evaluate(embeddings, held_out, seen, block=block)
+        np.testing.assert_array_equal(same.items, ranking.items)
+        np.testing.assert_array_equal(same.scores, ranking.scores)
+        for name in together.values:
+            np.testing.assert_array_equal(apart.values[name], together.values[name])
+
+
+def test_masked_items_come_last_and_everything_else_in_order():
+    embeddings, seen, _ = random_case(1)
+    users = np.arange(len(embeddings.users))
+    ranking = rank(embeddings, users, seen, 90)
+    scores = np.where(seen.toarray(), -np.inf, (embeddings.users @ embeddings.items.T).numpy())
+    np.testing.assert_array_equal(ranking.items, naive_top_k(scores, 90))
+
+
+def test_sparse_embeddings_rank_as_dense_ones():
+    embeddings, seen, _ = random_case(2)
+    users = np.arange(len(embeddings.users))
+    sparse = Embeddings(csr_array(embeddings.users.numpy()), csr_array(embeddings.items.numpy()))
+    dense_ranking = rank(embeddings, users, seen, 50)
+    sparse_ranking = rank(sparse, users, seen, 50, block=10)
+    np.testing.assert_array_equal(sparse_ranking.items, dense_ranking.items)
+
+
+def test_no_user_to_rank_for():
+    embeddings, seen, _ = random_case(3)
+    nobody = Interactions(np.empty(0, int), np.empty(0, int), *seen.shape)
+    metrics, ranking = evaluate(embeddings, nobody, seen)
+    assert ranking.items.shape == (0, 50)
+    assert metrics.means()["recall@20"] == 0
+
+
+def test_the_protocols_differ_in_validation_items_at_test_only():
+    def part(*rows):
+        users, items = np.array(rows).T
+        return Interactions(users, items, 2, 4)
+
+    split = Split(part((0, 0), (1, 1)), part((0, 1)), part((0, 2), (1, 3)))
+    train = split.train.matrix.toarray()
+    both = train + split.validation.matrix.toarray()
+    assert (seen_items(split, "test", "strict").toarray() == both).all()
+    assert (seen_items(split, "test", "mmrec").toarray() == train).all()
+    for protocol in ("strict", "mmrec"):
+        assert (seen_items(split, "validation", protocol).toarray() == train).all()
