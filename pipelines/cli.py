@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mmrec")
 def group() -> None:
-    r"""Multimodal recommendation in two stages joined by files.
+    """Multimodal recommendation in two stages joined by files.
 
     \b
     mmrec prepare ...   a catalogue and a log become a data set

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from extract.errors import UserError, unknown_name
@@ -28,9 +28,21 @@ CLICK_TYPES: dict[type, click.ParamType] = {
 
 
 class Config(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
+    """Base of all settings: frozen, and an unknown key is an error.
+
+    A tuple may be given as one text, ``0.8,0.1,0.1``; a tuple of paths, which may hold commas, by
+    repeating its option.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[info.field_name or ""]
+        if not isinstance(value, str) or get_origin(_plain_type(field)) is not tuple:
+            return value
+        return (value,) if _is_repeated(field) else tuple(part.strip() for part in value.split(","))
 
 
 def options_of(config_class: type[BaseModel]) -> Callable[[CommandT], CommandT]:
@@ -93,7 +105,7 @@ def merged_settings(
     settings = read_toml(config_file) if config_file else {}
     for assignment in sets:
         _assign(settings, assignment)
-    settings.update({name: value for name, value in given.items() if value is not None})
+    settings.update({name: value for name, value in given.items() if value not in (None, ())})
     return settings
 
 
@@ -190,18 +202,26 @@ def _plain_type(field: FieldInfo) -> Any:
 
 def _is_table(field: FieldInfo) -> bool:
     plain = _plain_type(field)
-    return isinstance(plain, type) and issubclass(plain, BaseModel | dict)
+    kind = get_origin(plain) or plain
+    return isinstance(kind, type) and issubclass(kind, BaseModel | dict)
+
+
+def _is_repeated(field: FieldInfo) -> bool:
+    return get_args(_plain_type(field)) == (Path, ...)
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[CommandT], CommandT]:
     plain, flag = _plain_type(field), f"--{name.replace('_', '-')}"
     help_text = field.description or ""
     default = field.get_default(call_default_factory=True, validated_data={})
-    if default not in (None, "") and not field.is_required():
+    if default not in (None, "", ()) and not field.is_required():
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         help_text += f"  [default: {shown}]"
     if plain is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_text)
+    if _is_repeated(field):
+        path = CLICK_TYPES[Path]
+        return click.option(flag, name, multiple=True, default=None, type=path, help=help_text)
     choices = get_args(plain) if get_origin(plain) is Literal else ()
     kind = click.Choice(choices) if choices else CLICK_TYPES.get(plain, click.STRING)
     return click.option(flag, name, default=None, type=kind, help=help_text)

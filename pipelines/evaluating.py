@@ -68,7 +68,7 @@ def check_same_ids(finished: FinishedRun, log: InteractionLog, users: IdMap, ite
 def command(
     root: Path, quiet: bool, run_name: str, protocol: Protocol | None, json_file: Path | None
 ) -> None:
-    r"""Evaluate a finished run again, without training.
+    """Evaluate a finished run again, without training.
 
     RUN is a run's folder, DATASET/RUN, or the name of a run that only one data set has.
 

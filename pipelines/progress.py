@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -36,24 +36,33 @@ class Reporter:
         self.console.print(text, markup=False)
 
     @contextmanager
-    def bar(self, what: str, total: int, unit: str = "items") -> Iterator[Advance]:
+    def bar(
+        self,
+        what: str,
+        total: int,
+        unit: str = "items",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Iterator[Advance]:
         """A bar, or a plain line every ten seconds and one at the end, with the rate.
 
         Args:
             what: What is being done, such as ``"image"``.
             total: How many there are.
             unit: What is counted.
+            clock: Tells the seconds that the rate is counted by, where several bars share the time.
         """
-        start = time.monotonic()
         if self.console.is_terminal and not self.quiet:
-            with self._rich_bar(what, total, unit, start) as advance:
+            with self._rich_bar(what, total, unit, clock) as advance:
                 yield advance
         else:
-            with self._plain_lines(what, total, unit, start) as advance:
+            with self._plain_lines(what, total, unit, clock) as advance:
                 yield advance
 
     @contextmanager
-    def _rich_bar(self, what: str, total: int, unit: str, start: float) -> Iterator[Advance]:
+    def _rich_bar(
+        self, what: str, total: int, unit: str, clock: Callable[[], float]
+    ) -> Iterator[Advance]:
+        start = clock()
         columns = (
             TextColumn("{task.description:<14}"),
             BarColumn(),
@@ -68,29 +77,32 @@ class Reporter:
             def advance(count: int = 1) -> None:
                 nonlocal done
                 done += count
-                progress.update(task, advance=count, rate=_rate(done, start, unit))
+                progress.update(task, advance=count, rate=_rate(done, clock() - start, unit))
 
             yield advance
 
     @contextmanager
-    def _plain_lines(self, what: str, total: int, unit: str, start: float) -> Iterator[Advance]:
-        done, last = 0, start
+    def _plain_lines(
+        self, what: str, total: int, unit: str, clock: Callable[[], float]
+    ) -> Iterator[Advance]:
+        start = last = clock()
+        done = 0
 
         def advance(count: int = 1) -> None:
             nonlocal done, last
             done += count
-            now = time.monotonic()
+            now = clock()
             if now - last >= SECONDS_BETWEEN_LINES and done < total:
                 last = now
-                self.say(f"{what}: {done:,} of {total:,} {unit}, {_rate(done, start, unit)}")
+                self.say(f"{what}: {done:,} of {total:,} {unit}, {_rate(done, now - start, unit)}")
 
         yield advance
         if done:
-            self.say(f"{what}: {done:,} of {total:,} {unit}, {_rate(done, start, unit)}")
+            self.say(f"{what}: {done:,} of {total:,} {unit}, {_rate(done, clock() - start, unit)}")
 
 
-def _rate(done: int, start: float, unit: str) -> str:
-    return f"{done / max(time.monotonic() - start, 1e-9):,.1f} {unit}/s"
+def _rate(done: int, seconds: float, unit: str) -> str:
+    return f"{done / max(seconds, 1e-9):,.1f} {unit}/s"
 
 
 def print_table(table: Table) -> None:

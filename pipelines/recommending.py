@@ -1,14 +1,14 @@
 """``mmrec-recommend``: lists of items for users, from a finished run."""
 
+import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TextIO
 
 import click
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as csv
 from scipy.sparse import csr_array
 
 from extract.errors import UserError
@@ -65,9 +65,10 @@ def _hidden(finished: FinishedRun, log: InteractionLog, hide_known: bool) -> csr
     return hidden
 
 
-def _write_tsv(table: pa.Table, file: BinaryIO) -> None:
-    options = csv.WriteOptions(delimiter="\t", quoting_style="none")
-    csv.write_csv(table, file, options)
+def _write_tsv(table: pa.Table, file: TextIO) -> None:
+    writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def read_user_ids(path: Path) -> list[str]:
@@ -123,7 +124,7 @@ def command(
     hide_known: bool,
     out: Path | None,
 ) -> None:
-    r"""Recommend items to users from a finished run, without training.
+    """Recommend items to users from a finished run, without training.
 
     Items that the user took in training (under the strict protocol also in validation) are never
     recommended.
@@ -137,11 +138,11 @@ def command(
     user_ids = read_user_ids(users) if users else None
     table = run(finished, workspace, user_ids, top, hide_known)
     if out is None:
-        _write_tsv(table, sys.stdout.buffer)
+        _write_tsv(table, sys.stdout)
         return
     if out.suffix == ".parquet":
         write_table(out, table)
     else:
-        with replacing(out) as temporary, temporary.open("wb") as file:
+        with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             _write_tsv(table, file)
     Reporter(quiet).say(f"{table.num_rows:,} rows in {out}")

@@ -221,7 +221,7 @@ def command(
     sets: tuple[str, ...],
     **given: Any,
 ) -> None:
-    r"""Train and evaluate one recommender.
+    """Train and evaluate one recommender.
 
     \b
     mmrec-train --features offline --model freedom

@@ -1,0 +1,205 @@
+"""``mmrec-check``: the data contract, checked line by line, as one readable report."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pyarrow as pa
+from rich.table import Table
+
+from extract.catalog import Catalog, PictureProblem, content_digest, open_picture
+from extract.errors import UserError
+from extract.shards import Manifest, ShardReader, file_sha256, items_digest
+from pipelines.checks import (
+    DATA_CHECKS,
+    FEATURE_CHECKS,
+    DataEvidence,
+    FeatureEvidence,
+    Finding,
+    empty_texts,
+    judge,
+)
+from pipelines.cli import common_options
+from pipelines.progress import Reporter, print_table
+from pipelines.sources.writing import table_digest
+from pipelines.workspace import SPLITS, Dataset, Workspace, read_json, read_table
+
+SHOWN = 3
+COLOURS = {"ok": "green", "warn": "yellow", "error": "bold red"}
+
+
+class Report(NamedTuple):
+    """What was counted and what was found."""
+
+    counts: Mapping[str, int]
+    findings: Sequence[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that make a data set unusable."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+
+def run(dataset: Dataset, features: str | None, reporter: Reporter) -> Report:
+    """Check a data set, and one of its feature sets where one is named.
+
+    Args:
+        dataset: The data set.
+        features: The feature set, or None.
+        reporter: Where to tell progress.
+
+    Raises:
+        UserError: A table cannot be read at all, or there is no such feature set.
+    """
+    folder = dataset.require_features(features) if features else None
+    items = read_table(dataset.items, ["item_id"])
+    log = read_table(dataset.interactions, ["user_id", "item_id", "split"])
+    item_ids = _words(items["item_id"])
+    catalog = _numbered_catalog(items, dataset.images)
+    pictures, content = _look_at_pictures(catalog, reporter)
+    evidence = DataEvidence(
+        item_ids=item_ids,
+        texts=catalog.texts,
+        users=_words(log["user_id"]),
+        items=_words(log["item_id"]),
+        splits=_words(log["split"]),
+        pictures=pictures,
+        changed=_changed(dataset, items, log),
+    )
+    counts = _counts(evidence)
+    findings = judge(DATA_CHECKS, evidence)
+    if folder:
+        more_counts, more_findings = _check_features(folder, item_ids, content)
+        counts |= more_counts
+        findings += more_findings
+    return Report(counts, findings)
+
+
+def print_report(report: Report) -> None:
+    """The counts and the findings, a table each, on stdout."""
+    counted = Table(box=None, pad_edge=False)
+    counted.add_column("what")
+    counted.add_column("count", justify="right")
+    for name, count in report.counts.items():
+        counted.add_row(name, f"{count:,}")
+    print_table(counted)
+    click.echo()
+    found = Table(box=None, pad_edge=False)
+    found.add_column("check")
+    found.add_column("result")
+    found.add_column("count", justify="right")
+    found.add_column("examples", overflow="fold")
+    for finding in report.findings:
+        level = f"[{COLOURS[finding.level]}]{finding.level}[/]"
+        shown = "; ".join(finding.offenders[:SHOWN]).replace("[", r"\[")
+        found.add_row(finding.offence, level, f"{len(finding.offenders):,}", shown)
+    print_table(found)
+
+
+@click.command()
+@click.option("--dataset", help="The data set; may be left out where only one exists.")
+@click.option("--features", help="A feature set to check against the catalogue.")
+@common_options
+def command(root: Path, quiet: bool, dataset: str | None, features: str | None) -> None:
+    """Check a data set, and features, against the data contract."""
+    checked = Workspace(root).dataset(dataset)
+    report = run(checked, features, Reporter(quiet))
+    print_report(report)
+    if report.errors:
+        told = ", ".join(f"{len(each.offenders):,} {each.offence}" for each in report.errors)
+        raise UserError(
+            f"the data set {checked.name!r} breaks the data contract: {told}; mend the source and "
+            "prepare or extract again"
+        )
+
+
+def _words(column: pa.ChunkedArray) -> list[str]:
+    """A column as text; what is absent is empty."""
+    return [word or "" for word in column.cast(pa.string()).to_pylist()]
+
+
+def _numbered_catalog(items: pa.Table, images: Path) -> Catalog:
+    """The catalogue as extraction sees it, under row numbers, as the ids are yet to be checked."""
+    columns = {"item_id": [str(row) for row in range(items.num_rows)]}
+    columns |= {name: items[name] for name in ("text", "image") if name in items.column_names}
+    return Catalog.from_table(pa.table(columns), images)
+
+
+def _look_at_pictures(
+    catalog: Catalog, reporter: Reporter
+) -> tuple[dict[int, tuple[str, str]], list[str]]:
+    """What is wrong with the pictures, by row, and the digest of each row's content."""
+
+    def look(row: int) -> tuple[tuple[str, str] | None, str]:
+        picture = None
+        try:
+            picture = catalog.picture_bytes(row)
+            open_picture(picture)
+        except PictureProblem as problem:
+            return (problem.kind, problem.detail), content_digest(catalog.texts[row], picture)
+        return None, content_digest(catalog.texts[row], picture)
+
+    problems: dict[int, tuple[str, str]] = {}
+    content = []
+    with ThreadPoolExecutor() as pool, reporter.bar("pictures", len(catalog)) as advance:
+        for row, (problem, digest_of_row) in enumerate(pool.map(look, range(len(catalog)))):
+            if problem:
+                problems[row] = problem
+            content.append(digest_of_row)
+            advance()
+    return problems, content
+
+
+def _changed(dataset: Dataset, items: pa.Table, log: pa.Table) -> list[str]:
+    if not dataset.description.is_file():
+        return [f"no {dataset.description.name}: preparing did not finish"]
+    digests = read_json(dataset.description).get("digests", {})
+    tables = {"items": items, "interactions": log}
+    return [name for name, table in tables.items() if digests.get(name) != table_digest(table)]
+
+
+def _counts(data: DataEvidence) -> dict[str, int]:
+    by_split = Counter(data.splits)
+    return {
+        "items": len(data.item_ids),
+        "users": len(set(data.users)),
+        "interactions": len(data.items),
+        **{split: by_split[split] for split in SPLITS},
+        "items with a picture": len(data.item_ids) - len(data.pictures),
+        "items with a text": len(data.item_ids) - len(empty_texts(data)),
+    }
+
+
+def _check_features(
+    folder: Path, item_ids: Sequence[str], content: Sequence[str]
+) -> tuple[dict[str, int], list[Finding]]:
+    """Counts and findings of a feature folder; one finding only where it cannot be read."""
+    try:
+        reader = ShardReader(folder)
+        batches = list(reader)
+    except UserError as error:
+        return {}, [Finding("unreadable features", "error", [str(error)])]
+    manifest = reader.manifest
+    evidence = FeatureEvidence(
+        item_ids=item_ids,
+        content=content,
+        catalogue_digest=items_digest(item_ids),
+        manifest=manifest,
+        batches=batches,
+        changed_shards=_changed_shards(folder, manifest),
+    )
+    counts = {f"rows of features {folder.name}": manifest.rows}
+    counts |= {
+        f"{modality} vectors of size {dim}": int(sum(b.present[modality].sum() for b in batches))
+        for modality, dim in manifest.dims.items()
+    }
+    return counts, judge(FEATURE_CHECKS, evidence)
+
+
+def _changed_shards(folder: Path, manifest: Manifest) -> list[str]:
+    return [
+        shard.file for shard in manifest.shards if file_sha256(folder / shard.file) != shard.sha256
+    ]

@@ -1,0 +1,73 @@
+"""Finding the pictures of items in folders, and placing them in a data set."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from extract.errors import UserError
+from extract.shards import digest
+
+# In order of preference, where a folder has one item's picture in several formats.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+LONGEST_NAME = 200
+
+
+class PictureFolders:
+    """Folders of pictures, the preferred one first.
+
+    Args:
+        folders: Each holds pictures named after items, or in places that a column tells.
+
+    Raises:
+        UserError: A folder does not exist.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        for folder in folders:
+            if not folder.is_dir():
+                raise UserError(f"there is no folder of pictures {folder}; check --images")
+        self._folders = [(folder.resolve(), _by_stem(folder)) for folder in folders]
+
+    def find(self, item_id: str, named: str | None = None) -> Path | None:
+        """The picture of an item, or None.
+
+        Args:
+            item_id: Its id; the picture may be called so, with a suffix of `SUFFIXES`.
+            named: A path under one of the folders; one that leads out of it is ignored.
+        """
+        for folder, by_stem in self._folders:
+            if named:
+                path = Path(os.path.normpath(folder / named))
+                if path.is_relative_to(folder) and path.is_file():
+                    return path
+            if item_id in by_stem:
+                return folder / by_stem[item_id]
+        return None
+
+
+def file_name(item_id: str, suffix: str) -> str:
+    """What an item's picture is called in a data set: after the id where that can name a file."""
+    usable = item_id.isprintable() and not item_id.startswith(".") and os.sep not in item_id
+    if not usable or "/" in item_id or len(os.fsencode(item_id)) > LONGEST_NAME:
+        return digest([item_id]) + suffix.lower()
+    return item_id + suffix.lower()
+
+
+def place(source: Path, path: Path) -> None:
+    """Give a picture a second name, or copy it where the file system cannot do that."""
+    try:
+        # The resolved file, since a link to a link would lead out of the data set.
+        os.link(source.resolve(), path)
+    except OSError:
+        shutil.copyfile(source, path)
+
+
+def _by_stem(folder: Path) -> dict[str, str]:
+    """File name by what stands before its last dot, of the preferred suffix."""
+    ranked = []
+    for entry in os.scandir(folder):
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() in SUFFIXES:
+            ranked.append((-SUFFIXES.index(suffix.lower()), entry.name, stem))
+    return {stem: name for _, name, stem in sorted(ranked)}

@@ -1,0 +1,113 @@
+"""Writing a data set: pictures, then the two tables, and the description last."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from extract.shards import digest, file_sha256, items_digest, write_json
+from pipelines.config import Config
+from pipelines.progress import Reporter
+from pipelines.workspace import SPLITS, Dataset, write_table
+
+# Writes one picture to the path it is given, where nothing stands yet.
+Draw = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that is complete but for being on disk.
+
+    Attributes:
+        kind: The source's name.
+        items: item_id, text, image and further columns, sorted by item_id.
+        interactions: user_id, item_id, timestamp?, rating?, split, sorted by user and item.
+        pictures: Path under ``images/`` to what writes it.
+        settings: What the data set was asked to be.
+        steps: What preparing did, each with a number of rows.
+        files: What it was made from.
+    """
+
+    kind: str
+    items: pa.Table
+    interactions: pa.Table
+    pictures: Mapping[str, Draw]
+    settings: Config
+    steps: Mapping[str, int]
+    files: Mapping[str, Path]
+
+
+def write_dataset(dataset: Dataset, prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
+    """Write a data set, in place of an earlier one of its name, and return its description.
+
+    The description is removed first and written last: a data set without it is unfinished.
+    """
+    dataset.folder.mkdir(parents=True, exist_ok=True)
+    dataset.description.unlink(missing_ok=True)
+    _write_pictures(dataset.images, prepared.pictures, reporter)
+    write_table(dataset.items, prepared.items)
+    write_table(dataset.interactions, prepared.interactions)
+    described = describe(dataset.name, prepared)
+    write_json(dataset.description, described)
+    return described
+
+
+def describe(name: str, prepared: Prepared) -> dict[str, Any]:
+    """What ``dataset.json`` says: source, settings, counts, digests."""
+    items, log = prepared.items, prepared.interactions
+    of_split = dict(zip(*_values_and_counts(log["split"]), strict=True))
+    files = {
+        role: {"path": str(path), "sha256": file_sha256(path)}
+        for role, path in prepared.files.items()
+    }
+    return {
+        "name": name,
+        "source": {"kind": prepared.kind, "files": files},
+        "settings": prepared.settings.model_dump(mode="json", exclude_none=True),
+        "steps": dict(prepared.steps),
+        "counts": {
+            "users": pc.count_distinct(log["user_id"]).as_py(),
+            "items": items.num_rows,
+            "interactions": log.num_rows,
+            **{split: of_split.get(split, 0) for split in SPLITS},
+            "texts": items.num_rows - items["text"].null_count,
+            "pictures": len(prepared.pictures),
+        },
+        "digests": {
+            "item_ids": items_digest(items["item_id"].to_pylist()),
+            "items": table_digest(items),
+            "interactions": table_digest(log),
+        },
+    }
+
+
+def table_digest(table: pa.Table) -> str:
+    """A digest of a table's column names and values, whatever file it is written to."""
+    columns = []
+    for name in table.column_names:
+        values = table[name].to_pylist()
+        columns += [name, digest("" if value is None else f"={value}" for value in values)]
+    return digest(columns)
+
+
+def _write_pictures(folder: Path, pictures: Mapping[str, Draw], reporter: Reporter) -> None:
+    # Into a new folder, since the earlier one may be where the pictures come from.
+    new = folder.with_name(".images.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    with reporter.bar("pictures", len(pictures), "pictures") as advance:
+        for name, draw in pictures.items():
+            draw(new / name)
+            advance()
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    new.rename(folder)
+
+
+def _values_and_counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
+    counts = pc.value_counts(column)
+    return counts.field("values").to_pylist(), counts.field("counts").to_pylist()

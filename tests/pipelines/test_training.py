@@ -1,0 +1,218 @@
+"""mmrec-train: a whole run folder, repeatable to the bit, whatever the order of the rows."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+from support.shop import interaction_rows, write_features, write_shop
+
+from pipelines import training
+from recommend.metrics import CUTOFFS, METRICS
+from recommend.models import MODELS
+
+QUICK = ("--set", "train.max_epochs=6", "--set", "train.batch_size=64")
+
+
+@pytest.fixture
+def shop(tmp_path):
+    folder = write_shop(tmp_path)
+    write_features(folder)
+    return folder
+
+
+@pytest.fixture
+def trained(shop, mmrec, tmp_path):
+    """A finished run of a model; gives its folder."""
+
+    def train(model="freedom", *arguments, run="r"):
+        outcome = mmrec("train --model", model, "--run", run, *QUICK, *arguments)
+        assert outcome.code == 0, outcome.err
+        return tmp_path / "runs" / "shop" / run
+
+    return train
+
+
+def test_the_run_folder_is_complete(trained):
+    folder = trained("freedom", "--features", "good", "--seed", 3)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.toml",
+        "embeddings.safetensors",
+        "history.jsonl",
+        "ids.parquet",
+        "log.txt",
+        "metrics.json",
+        "model.safetensors",
+        "per_user.parquet",
+        "recommendations.parquet",
+    ]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    wanted = {"dataset": "shop", "features": "good", "model": "freedom", "seed": 3}
+    assert wanted.items() <= metrics.items()
+    assert metrics["protocol"] == "strict"
+    assert metrics["users"] == 30
+    assert set(metrics["selection"]) == {"metric", "epoch", "value"}
+    assert metrics["selection"]["value"] == metrics["validation"]["recall@20"]
+    assert metrics["modalities"] == {"image": 39, "text": 40}
+    names = {f"{name}@{k}" for name in METRICS for k in CUTOFFS}
+    assert set(metrics["validation"]) == set(metrics["test"]) == names
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6]
+    assert set(history[0]["loss"]) == {"bpr", "bpr_image", "bpr_text"}
+    best = max(history, key=lambda record: record["validation"]["recall@20"])
+    assert best["epoch"] == metrics["selection"]["epoch"]
+    assert "epoch    6" in (folder / "log.txt").read_text()
+
+
+def test_per_user_values_average_to_the_metrics(trained):
+    folder = trained()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    every = pq.read_table(folder / "per_user.parquet").to_pylist()
+    for split in ("validation", "test"):
+        rows = [row for row in every if row["split"] == split]
+        assert len(rows) == len({row["user_id"] for row in rows}) == 30
+        for name, value in metrics[split].items():
+            assert sum(row[name] for row in rows) / 30 == pytest.approx(value)
+
+
+def test_recommendations_are_the_vectors_best_products_without_seen_items(trained):
+    """Recomputed from embeddings.safetensors, ids.parquet and the log alone."""
+    folder = trained("vbpr")
+    vectors = load_file(folder / "embeddings.safetensors")
+    ids = pq.read_table(folder / "ids.parquet").to_pylist()
+    users = [row["id"] for row in ids if row["kind"] == "user"]
+    items = [row["id"] for row in ids if row["kind"] == "item"]
+    scores = vectors["users"] @ vectors["items"].T
+    wanted = {}
+    for row, user in enumerate(users):
+        seen = {i for u, i, part in interaction_rows() if u == user and part != "test"}
+        ranked = sorted(range(len(items)), key=lambda i: (-scores[row, i], i))
+        wanted[user] = [items[i] for i in ranked if items[i] not in seen]
+    got = {user: [] for user in users}
+    for row in pq.read_table(folder / "recommendations.parquet").to_pylist():
+        got[row["user_id"]].append(row["item_id"])
+        assert row["rank"] == len(got[row["user_id"]])
+        assert row["score"] == pytest.approx(
+            scores[users.index(row["user_id"]), items.index(row["item_id"])], abs=1e-6
+        )
+    assert got == wanted
+
+
+def results(folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    keep = ("validation", "test", "selection", "users", "counts", "digests")
+    recommendations = pq.read_table(folder / "recommendations.parquet")
+    return {key: metrics[key] for key in keep}, recommendations.to_pydict()
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_the_same_seed_gives_the_same_bits(trained, model):
+    one, same = (results(trained(model, "--seed", 5, run=run)) for run in ("a", "b"))
+    assert one == same
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_another_order_of_the_input_rows_gives_equal_metrics(trained, shop, tmp_path, model):
+    before = results(trained(model, run="before"))
+    generator = np.random.default_rng(2)
+    rows = [interaction_rows()[i] for i in generator.permutation(300)]
+    items = [f"i{i}" for i in generator.permutation(40)]
+    write_shop(tmp_path, rows=rows, items=items)
+    assert results(trained(model, run="after")) == before
+
+
+def test_the_resolved_settings_can_be_run_again(trained, mmrec, tmp_path):
+    folder = trained("lightgcn", "--set", "model.layers=1", "--seed", 4)
+    before = results(folder)
+    outcome = mmrec("train --config", folder / "config.toml")
+    assert outcome.code == 0, outcome.err
+    assert results(folder) == before
+
+
+def test_other_settings_do_not_overwrite_a_named_run(trained, refused):
+    folder = trained("bpr")
+    line = refused("train --model bpr --run r", *QUICK, "--seed", 1)
+    assert "holds a run with other settings" in line
+    assert (folder / "metrics.json").is_file()
+
+
+def test_default_names_tell_runs_apart(shop, mmrec, tmp_path):
+    for words in ("--model bpr", "--model bpr --set model.reg=0.5", "--model bpr --seed 1"):
+        assert mmrec(f"train {words}", *QUICK).code == 0
+    assert mmrec("train --model popularity").code == 0
+    names = sorted(path.name for path in (tmp_path / "runs/shop").iterdir())
+    assert names[-1] == "popularity-none-s0"
+    assert len(names) == 4
+    assert sum(name.startswith("bpr-none-s0-") for name in names) == 2
+
+
+def test_controls_need_no_files_of_their_own(trained):
+    random = json.loads(
+        (trained("vbpr", "--features", "random", run="a") / "metrics.json").read_text()
+    )
+    folder = trained("vbpr", "--features", "shuffled:good", run="b")
+    shuffled = json.loads((folder / "metrics.json").read_text())
+    assert random["features"] == "random"
+    assert shuffled["features"] == "shuffled:good"
+    assert shuffled["modalities"] == {"image": 39, "text": 40}
+    assert random["digests"]["features"] != shuffled["digests"]["features"]
+
+
+@pytest.mark.parametrize("modalities", ["image", "text", "fused", "image,text,fused"])
+@pytest.mark.parametrize("model", ["itemknn", "vbpr", "freedom"])
+def test_modalities_are_a_choice(trained, model, modalities):
+    folder = trained(model, "--modalities", modalities)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert list(metrics["modalities"]) == modalities.split(",")
+
+
+def test_content_that_decides_is_found_and_its_shuffle_is_not(shop, mmrec, tmp_path):
+    values = {}
+    for features in ("good", "shuffled:good"):
+        name = features.replace(":", "-")
+        outcome = mmrec("train --model itemknn --features", features, "--run", name)
+        assert outcome.code == 0, outcome.err
+        metrics = json.loads((tmp_path / f"runs/shop/{name}/metrics.json").read_text())
+        values[features] = metrics["test"]["ndcg@10"]
+    assert values["good"] > 1.3 * values["shuffled:good"]
+
+
+def test_the_protocols_are_named_and_differ_at_test_only(trained):
+    strict = results(trained("bpr", run="strict"))[0]
+    mmrec = results(trained("bpr", "--protocol", "mmrec", run="mmrec"))[0]
+    assert strict["validation"] == mmrec["validation"]
+    # Validation items are candidates under mmrec, so that each test item has more rivals.
+    assert strict["test"]["ndcg@50"] > mmrec["test"]["ndcg@50"]
+
+
+def test_no_encoder_library_is_imported(shop, tmp_path):
+    script = (
+        "import sys; from pipelines.cli import run; "
+        "code = run('train', sys.argv[1:]); "
+        "bad = {'transformers', 'open_clip', 'timm', 'sentence_transformers'} & set(sys.modules); "
+        "sys.exit(f'imported: {bad}' if bad else code)"
+    )
+    arguments = ["--root", str(tmp_path), "--model", "freedom", *QUICK]
+    command = [sys.executable, "-c", script, *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_ctrl_c_ends_with_130_and_an_unfinished_run(shop, mmrec, tmp_path, monkeypatch):
+    def interrupt(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", interrupt)
+    outcome = mmrec("train --model bpr --run r")
+    assert outcome.code == 130
+    assert outcome.error == "error: interrupted"
+    assert not (tmp_path / "runs/shop/r/metrics.json").exists()
+
+
+def test_quiet_says_only_the_result(shop, mmrec):
+    outcome = mmrec("train --model popularity --quiet")
+    assert outcome.err == ""
+    assert "popularity" in outcome.out
