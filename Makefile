@@ -11,6 +11,7 @@ FEATURES ?= $(ENCODER)
 MODEL ?= freedom
 FAISS := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 # --root and --dataset are left out when empty, so that the commands' own defaults apply.
+TOY := --root demo --dataset toy
 dataset = $(if $(DATASET),--dataset $(DATASET))
 
 .PHONY: help install demo test lint format check extract train bench clean
@@ -28,7 +29,17 @@ $(VENV)/installed: setup.cfg constraints.txt
 	touch $@
 
 demo: install  ## The main job on a generated shop: prepare, check, extract, train, compare
-	BIN=$(BIN) bash pipelines/demo.sh
+	$(BIN)/mmrec-prepare toy $(TOY)
+	$(BIN)/mmrec-check $(TOY)
+	$(BIN)/mmrec-extract $(TOY) --encoder offline
+	$(BIN)/mmrec-train $(TOY) --model popularity
+	$(BIN)/mmrec-train $(TOY) --model lightgcn
+	$(BIN)/mmrec-train $(TOY) --model vbpr --features offline
+	$(BIN)/mmrec-train $(TOY) --model vbpr --features shuffled:offline
+	$(BIN)/mmrec-train $(TOY) --model freedom --features offline
+	$(BIN)/mmrec-train $(TOY) --model freedom --features shuffled:offline
+	@echo; echo "The toy shop is made so that content helps: these figures prove the plumbing only."; echo
+	@$(BIN)/mmrec-runs $(TOY)
 
 test: install  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -26,8 +26,8 @@ def load_log(dataset: Dataset) -> InteractionLog:
             "mmrec-check names them"
         )
     log = read_table(dataset.interactions, ["user_id", "item_id", "split"])
-    columns = (log[name].to_pylist() for name in ("user_id", "item_id", "split"))
-    return InteractionLog.from_columns(*columns, catalogue=items)
+    users, taken, splits = (log[name].to_pylist() for name in ("user_id", "item_id", "split"))
+    return InteractionLog.from_columns(users, taken, splits, catalogue=items)
 
 
 def load_store(

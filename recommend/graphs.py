@@ -3,13 +3,13 @@
 Everything is a function from arrays to a sparse matrix. No N×N matrix is ever made dense.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array, diags_array
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recommend.features import usable_rows
 from recommend.index import nearest
@@ -18,54 +18,65 @@ from recommend.index import nearest
 class SparseMatrix(nn.Module):
     """A constant sparse matrix whose product with a dense one has a fast gradient.
 
-    The gradient of A @ x is Aᵀ @ g. Keeping A and Aᵀ both in CSR makes the backward pass as fast
+    The gradient of A @ x is Aᵀ @ g. Keeping both A and Aᵀ in CSR makes the backward pass as fast
     as the forward one, where torch would transpose anew at each step.
 
     Args:
         matrix: (n, m) values; copied to float32.
     """
 
-    forward_matrix: Tensor
-    backward_matrix: Tensor
-
     def __init__(self, matrix: csr_array) -> None:
         super().__init__()
-        self.register_buffer("forward_matrix", _to_torch(matrix), persistent=False)
-        self.register_buffer("backward_matrix", _to_torch(matrix.T.tocsr()), persistent=False)
+        self.rows, self.columns = _CSR(matrix), _CSR(matrix.T.tocsr())
 
     def __matmul__(self, dense: Tensor) -> Tensor:
         """(n, m) @ (m, d) -> (n, d)."""
-        product: Tensor = _Product.apply(dense, self.forward_matrix, self.backward_matrix)
+        product: Tensor = _Product.apply(dense, self.rows, self.columns)
         return product
 
     def transposed_matmul(self, dense: Tensor) -> Tensor:
         """(n, m)ᵀ @ (n, d) -> (m, d)."""
-        product: Tensor = _Product.apply(dense, self.backward_matrix, self.forward_matrix)
+        product: Tensor = _Product.apply(dense, self.columns, self.rows)
         return product
+
+
+class _CSR(nn.Module):
+    """The three arrays of a CSR matrix, moved with the model and not saved with it."""
+
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor
+
+    def __init__(self, matrix: csr_array) -> None:
+        super().__init__()
+        for name, array, dtype in (
+            ("indptr", matrix.indptr, np.int32),
+            ("indices", matrix.indices, np.int32),
+            ("values", matrix.data, np.float32),
+        ):
+            self.register_buffer(name, torch.from_numpy(array.astype(dtype)), persistent=False)
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """The product, as weighted sums of rows: twice as fast on a CPU as torch's CSR product."""
+        return F.embedding_bag(
+            self.indices,
+            dense,
+            self.indptr,
+            mode="sum",
+            per_sample_weights=self.values.to(dense.dtype),
+            include_last_offset=True,
+        )
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, dense: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
+    def forward(ctx: Any, dense: Tensor, matrix: _CSR, transpose: _CSR) -> Tensor:
         ctx.transpose = transpose
-        return matrix @ dense
+        return matrix(dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transpose @ gradients[0].contiguous(), None, None
-
-
-def _to_torch(matrix: csr_array) -> Tensor:
-    with warnings.catch_warnings():
-        # torch calls its CSR layout a beta each time the first one is made.
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int32)),
-            torch.from_numpy(matrix.indices.astype(np.int32)),
-            torch.from_numpy(matrix.data.astype(np.float32)),
-            size=matrix.shape,
-            check_invariants=True,
-        )
+        return ctx.transpose(gradients[0].contiguous()), None, None
 
 
 def symmetric_normalise(matrix: csr_array) -> csr_array:

@@ -18,7 +18,7 @@ class BPRConfig(ModelConfig):
     """Settings of BPR."""
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
-    reg: float = Field(1e-3, ge=0, description="λ, weight of the L2 term.")
+    reg: float = Field(1e-2, ge=0, description="λ, weight of the L2 term.")
 
 
 class BPR(Recommender):
