@@ -1,0 +1,140 @@
+"""The contract that every encoder keeps, and what all of them share."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+PrepareImage = Callable[[Image.Image], Any]
+PrepareText = Callable[[str], list[int]]
+Tokens = Mapping[str, Tensor]
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Makes a batch of prepared pictures and texts; picklable, so that workers can do it.
+
+    Attributes:
+        pad_id: The token that fills texts up to the longest of the batch.
+        pad_left: Whether it goes before the text instead of after it.
+    """
+
+    pad_id: int = 0
+    pad_left: bool = False
+
+    def __call__(self, prepared: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Modality to a batch; pictures are stacked, texts become ids and mask of (n, longest)."""
+        inputs: dict[str, Any] = {}
+        if prepared.get("image"):
+            inputs["image"] = default_collate(list(prepared["image"]))
+        if prepared.get("text"):
+            inputs["text"] = self._pad(prepared["text"])
+        return inputs
+
+    def _pad(self, texts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        longest = max(map(len, texts))
+        ids = torch.full((len(texts), longest), self.pad_id)
+        mask = torch.zeros((len(texts), longest), dtype=torch.long)
+        for row, tokens in enumerate(texts):
+            columns = slice(longest - len(tokens), None) if self.pad_left else slice(len(tokens))
+            ids[row, columns] = torch.tensor(tokens, dtype=torch.long)
+            mask[row, columns] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+class Encoder(nn.Module, ABC):
+    """Pictures and texts to vectors.
+
+    Attributes:
+        spec: By what `create_encoder` made it.
+        dims: Modality (``image``, ``text``) to vector size.
+        normalized: Modality to whether its vectors have length 1.
+        prepare_image: An RGB picture to what `collate` stacks: a tensor, or a mapping of tensors.
+        prepare_text: A text to its token ids, cut to what the encoder can take.
+        collate: Prepared pictures and texts of a batch to the inputs of `encode`.
+
+    The last three are picklable and run in workers. An encoder comes in evaluation mode.
+    """
+
+    dims: Mapping[str, int]
+
+    def __init__(
+        self,
+        spec: str,
+        normalized: Mapping[str, bool],
+        prepare_image: PrepareImage,
+        prepare_text: PrepareText,
+        collate: Collate,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.normalized = dict(normalized)
+        self.prepare_image = prepare_image
+        self.prepare_text = prepare_text
+        self.collate = collate
+
+    @abstractmethod
+    def encode_image(self, images: Any) -> Tensor:
+        """Collated pictures to vectors, (n, dims["image"])."""
+
+    @abstractmethod
+    def encode_text(self, tokens: Tokens) -> Tensor:
+        """Collated texts, ids and mask of (n, longest), to vectors, (n, dims["text"])."""
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """What beside the weights decides the vectors, in values that JSON can hold.
+
+        That is the architecture, the preprocessing, the tokenizer, the pooling.
+        """
+
+    def encode(self, inputs: Inputs) -> dict[str, Tensor]:
+        """The vectors of a batch, differentiable.
+
+        Args:
+            inputs: What `collate` gave: image, text, or both.
+
+        Returns:
+            The same modalities to (n, dim) vectors, as the encoder gives them: see `normalized`.
+        """
+        towers = {"image": self.encode_image, "text": self.encode_text}
+        return {modality: towers[modality](batch) for modality, batch in inputs.items()}
+
+    def fingerprint(self) -> str:
+        """A digest of all that decides the vectors: the weights and `identity`.
+
+        It does not depend on where the weights were found, on the device, or on the process.
+        """
+        hasher = hashlib.sha256(json.dumps(self.identity(), sort_keys=True, default=str).encode())
+        for name, tensor in self.state_dict().items():
+            hasher.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+            # NumPy knows no bfloat16, and every type can be seen as bytes.
+            values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            hasher.update(values.numpy().data)
+        return hasher.hexdigest()[:32]
+
+
+def measure_dims(encoder: Encoder) -> dict[str, int]:
+    """The vector sizes of an encoder, found by encoding a blank picture and a word.
+
+    The libraries name sizes in many ways, not all of them right for all of their models.
+    """
+    blank = encoder.prepare_image(Image.new("RGB", (64, 64), "grey"))
+    inputs = encoder.collate({"image": [blank], "text": [encoder.prepare_text("word")]})
+    with torch.no_grad():
+        return {name: vectors.shape[-1] for name, vectors in encoder.encode(inputs).items()}
+
+
+def to_device(inputs: Any, device: torch.device) -> Any:
+    """Collated inputs, however nested, on a device."""
+    if isinstance(inputs, Mapping):
+        return {name: to_device(value, device) for name, value in inputs.items()}
+    return inputs.to(device, non_blocking=True)

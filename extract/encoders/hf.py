@@ -1,0 +1,162 @@
+"""Dual encoders of transformers: CLIP, SigLIP, ALIGN, AltCLIP and their kin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from extract.encoders.base import Collate, Encoder, Tokens, measure_dims
+from extract.encoders.loading import (
+    library,
+    loading,
+    looks_like_path,
+    require_folder,
+    spare_retries,
+    tokenizer_digest,
+    without_volatile,
+)
+from extract.errors import UserError
+
+# Models that were trained on texts padded to their full length, without a mask.
+FULL_LENGTH = {"siglip", "siglip2"}
+
+
+class HFEncoder(Encoder):
+    """A dual encoder of transformers with the processor and tokenizer of its folder.
+
+    Args:
+        spec: The spec it was made from.
+        model: A model with ``get_image_features`` and ``get_text_features``.
+        processor: Its image processor.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, spec: str, model: Any, processor: Any, tokenizer: Any) -> None:
+        config = model.config
+        texts = TokenIds(
+            tokenizer,
+            max_length=_text_length(tokenizer, config),
+            full_length=config.model_type in FULL_LENGTH,
+        )
+        super().__init__(
+            spec,
+            {"image": False, "text": False},
+            ProcessedImage(processor),
+            texts,
+            Collate(tokenizer.pad_token_id or 0, tokenizer.padding_side == "left"),
+        )
+        self.model = model
+        self._identity = {
+            "family": "hf",
+            "architecture": without_volatile(config.to_dict()),
+            "preprocessing": processor.to_dict(),
+            "tokenizer": tokenizer_digest(tokenizer),
+            "max_length": texts.max_length,
+        }
+        self.dims = measure_dims(self)
+
+    def encode_image(self, images: Mapping[str, Tensor]) -> Tensor:
+        """What the image processor made of n pictures, to (n, dim)."""
+        return _vectors(self.model.get_image_features(**images))
+
+    def encode_text(self, tokens: Tokens) -> Tensor:
+        """Ids and mask, (n, longest), to (n, dim)."""
+        return _vectors(self.model.get_text_features(**tokens))
+
+    def identity(self) -> Mapping[str, Any]:
+        """Architecture, image processor, tokenizer."""
+        return self._identity
+
+
+@dataclass(frozen=True)
+class ProcessedImage:
+    """An image processor as a function of one picture."""
+
+    processor: Any
+
+    def __call__(self, picture: Image.Image) -> dict[str, Tensor]:
+        """The model's image inputs, without the dimension of the batch."""
+        inputs = self.processor(images=picture, return_tensors="pt")
+        return {name: value[0] for name, value in inputs.items()}
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """A tokenizer as a function of one text.
+
+    Attributes:
+        tokenizer: A tokenizer of transformers.
+        max_length: How many tokens the model can take.
+        full_length: Whether the text is padded to that length here.
+    """
+
+    tokenizer: Any
+    max_length: int
+    full_length: bool = False
+
+    def __call__(self, text: str) -> list[int]:
+        """The ids of a text, cut to `max_length`."""
+        padding = "max_length" if self.full_length else False
+        encoded = self.tokenizer(text, truncation=True, max_length=self.max_length, padding=padding)
+        return list(encoded["input_ids"])
+
+
+def create_hf(name: str) -> HFEncoder:
+    """The encoder of ``hf:ID_OR_FOLDER``.
+
+    Raises:
+        UserError: The folder is missing, the hub out of reach, or the model no dual encoder.
+    """
+    spec = f"hf:{name}"
+    if not name:
+        raise UserError("hf:ID_OR_FOLDER needs a model, such as hf:openai/clip-vit-base-patch16")
+    source, remedy = find_source(spec, name)
+    transformers = library("transformers")
+    with loading(spec, remedy):
+        model, told = transformers.AutoModel.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True
+        )
+        _check_dual(spec, model, sorted(told["missing_keys"]))
+        # Resizing by Pillow, because the other backend gives slightly other pixels and is not
+        # everywhere: one folder must give the same vectors on every machine.
+        processor = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        return HFEncoder(spec, model.eval(), processor, tokenizer)
+
+
+def find_source(spec: str, name: str) -> tuple[str, str]:
+    """What to load, and what to do when that fails."""
+    if looks_like_path(name):
+        folder = Path(name).expanduser()
+        require_folder(spec, folder, "config.json")
+        return str(folder), "it must hold a model, an image processor and a tokenizer"
+    spare_retries()
+    return name, "check the name, or give the folder of a downloaded model: hf:FOLDER"
+
+
+def _check_dual(spec: str, model: Any, missing: list[str]) -> None:
+    if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
+        raise UserError(
+            f"{spec} is a {type(model).__name__}, which does not give both image and text "
+            "vectors; a dual encoder such as CLIP or SigLIP is needed"
+        )
+    if missing:
+        raise UserError(
+            f"the weights of {spec} lack {len(missing)} tensors of a {type(model).__name__}, such "
+            f"as {missing[0]}; download the model again"
+        )
+
+
+def _text_length(tokenizer: Any, config: Any) -> int:
+    # A tokenizer that was saved without a length says 1e30.
+    text = getattr(config, "text_config", config)
+    return min(tokenizer.model_max_length, getattr(text, "max_position_embeddings", 512))
+
+
+def _vectors(output: Any) -> Tensor:
+    # Up to transformers 4 a tensor, since then often an output object.
+    return output if isinstance(output, Tensor) else output.pooler_output
