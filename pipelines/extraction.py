@@ -29,7 +29,7 @@ from pipelines.cli import common_options
 from pipelines.config import Config, options_of, resolve
 from pipelines.devices import resolve_device
 from pipelines.progress import Reporter, print_table
-from pipelines.workspace import Workspace, read_table
+from pipelines.workspace import RANDOM, Workspace, read_table
 
 FORMS = "; ".join(family.form for family in ENCODERS.values())
 
@@ -42,7 +42,8 @@ class ExtractionConfig(EmbedOptions, Config):
         default=None, description="The data set; may be left out where there is just one."
     )
     features: str | None = Field(
-        default=None, description="Name of the feature set.  [default: the encoder's family]"
+        default=None,
+        description="Name of the feature set.  [default: the encoder's family, or random-DIM]",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     seed: int = Field(default=0, description="Seed of PyTorch, for an encoder with chance in it.")
@@ -94,14 +95,11 @@ def feature_folder(config: ExtractionConfig, workspace: Workspace) -> Path:
     """Where the features go.
 
     Raises:
-        UserError: The name is not one of a folder.
+        UserError: The name is not one of a folder, or is that of a control.
     """
     name = config.features or family_of(config.encoder)
-    if name.startswith(".") or Path(name).name != name:
-        raise UserError(
-            "a feature set is named like a folder, without slashes or a leading dot; "
-            f"found {name!r}"
-        )
+    if config.features is None and name == RANDOM:
+        name = config.encoder.replace(":", "-")  # `random` itself is a control of training
     return workspace.dataset(config.dataset).features(name)
 
 

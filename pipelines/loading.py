@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 from extract.errors import UserError, unknown_name
-from pipelines.workspace import Dataset, read_table
+from pipelines.workspace import RANDOM, SHUFFLED, Dataset, read_table
 from recommend.features import FeatureStore, load_features, random_features
 from recommend.interactions import InteractionLog
 
-RANDOM = "random"
-SHUFFLED = "shuffled:"
 # What models use where nobody says otherwise: the encoder's own vectors before a mix of them.
 DEFAULT_MODALITIES = ("image", "text")
 

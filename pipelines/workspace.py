@@ -13,6 +13,9 @@ from extract.errors import UserError, unknown_name
 from extract.shards import replacing
 
 SPLITS = ("train", "validation", "test")
+# Feature names that every training command makes itself; no folder has one of them.
+RANDOM = "random"
+SHUFFLED = "shuffled:"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,17 @@ class Dataset:
         return self.folder / "images"
 
     def features(self, name: str) -> Path:
-        """The folder of one feature set."""
+        """The folder of one feature set, which need not exist yet.
+
+        Raises:
+            UserError: The name is not one of a folder, or is that of a control.
+        """
+        if name == RANDOM or name.startswith(SHUFFLED):
+            raise UserError(
+                f"{name!r} is a control of mmrec-train, which needs no files; give the features "
+                "another name with --features"
+            )
+        _check_name("feature set", name)
         return self.folder / "features" / name
 
     def feature_names(self) -> list[str]:

@@ -32,7 +32,7 @@ def write_items(folder, texts):
     pq.write_table(pa.table(table), folder / "items.parquet")
 
 
-def manifest_of(folder, name="random"):
+def manifest_of(folder, name="random-4"):
     return json.loads((folder / "features" / name / "manifest.json").read_text())
 
 
@@ -51,7 +51,7 @@ def test_features_are_written_and_told(mmrec, shop):
     assert (told["fusion"], told["dtype"], told["rows"]) == ("mean", "float32", 6)
     assert told["items_digest"] == items_digest([f"i{number}" for number in range(6)])
     assert [shard["rows"] for shard in told["shards"]] == [4, 2]
-    problems = {(p.item_id, p.modality, p.problem) for p in read_ledger(shop / "features/random")}
+    problems = {(p.item_id, p.modality, p.problem) for p in read_ledger(shop / "features/random-4")}
     assert problems == {
         ("i3", "image", "unreadable"),
         ("i5", "image", "missing"),
@@ -60,7 +60,7 @@ def test_features_are_written_and_told(mmrec, shop):
     # Results on stdout, what went on meanwhile on stderr.
     assert "1 missing, 1 unreadable" in done.out
     assert "6 items" in done.out
-    assert str(shop / "features" / "random") in done.out.replace("\n", "")
+    assert str(shop / "features" / "random-4") in done.out.replace("\n", "")
     assert "image: 6 of 6 items" in done.err
     assert "text: 6 of 6 items" in done.err
     assert "items/s" in done.err
@@ -112,7 +112,7 @@ def test_what_is_done_is_not_done_again(mmrec, shop):
 )
 def test_whatever_changes_is_done_again(mmrec, shop, change):
     mmrec("extract --encoder random:4 --workers 0")
-    features = shop / "features" / "random"
+    features = shop / "features" / "random-4"
     arguments = {
         "another encoder": ["--encoder", "random:5"],
         "another fusion": ["--fusion", "sum"],
@@ -133,7 +133,7 @@ def test_whatever_changes_is_done_again(mmrec, shop, change):
         (features / "part-00000.parquet").unlink()
     if change == "a torn manifest":
         (features / "manifest.json").write_text("{")
-    done = mmrec("extract --workers 0 --features random", "--encoder", "random:4", *arguments)
+    done = mmrec("extract --workers 0 --features random-4", "--encoder", "random:4", *arguments)
     assert done.code == 0, done.err
     assert "nothing is to be done" not in done.err
     assert sum(len(batch.item_ids) for batch in ShardReader(features)) == (
@@ -151,14 +151,16 @@ def test_a_crash_in_the_middle_leaves_an_unfinished_folder(mmrec, refused, shop,
 
     with monkeypatch.context() as patch:
         patch.setattr(embed_module, "prepared_batches", interrupted)
-        stopped = mmrec("extract --encoder random:5 --workers 0 --shard-rows 2")
+        stopped = mmrec("extract --encoder random:5 --features random-4 --workers 0 --shard-rows 2")
     assert stopped.code == 130
     assert "error: interrupted" in stopped.err
-    left = sorted(path.name for path in (shop / "features" / "random").iterdir())
+    left = sorted(path.name for path in (shop / "features" / "random-4").iterdir())
     assert "manifest.json" not in left
     assert not [name for name in left if name.endswith(".tmp")]
     # The same command again finishes it.
-    assert mmrec("extract --encoder random:5 --workers 0 --shard-rows 2").code == 0
+    assert (
+        mmrec("extract --encoder random:5 --features random-4 --workers 0 --shard-rows 2").code == 0
+    )
     assert manifest_of(shop)["encoder"]["spec"] == "random:5"
 
 
@@ -176,6 +178,7 @@ def test_settings_may_come_from_a_file(mmrec, shop, tmp_path):
         ("--encoder random:4 --dataset shup", "unknown data set 'shup'; did you mean 'shop'"),
         ("--encoder random:4 --features a/b", "named like a folder"),
         ("--encoder random:4 --features ..", "named like a folder"),
+        ("--encoder random:4 --features random", "is a control of mmrec-train"),
         ("--encoder random:4 --device cuda:99", "device cuda:99 was asked for"),
         ("--encoder random:4 --device gpu", "a device is auto, cpu, cuda or cuda:N, found 'gpu'"),
         ("--encoder random:4 --batch-size 0", "batch_size: input should be greater"),

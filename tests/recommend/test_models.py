@@ -132,7 +132,7 @@ def train_on_the_checkerboard(name, split, store, seed=0, device="cpu"):
     model = build(name, data, seed).to(device)
     sampler = Sampler(split.train, 32, np.random.default_rng(seed))
     seen = seen_items(split, "validation", "strict")
-    options = TrainOptions(max_epochs=40, patience=40, learning_rate=0.02, selection="hit@5")
+    options = TrainOptions(max_epochs=40, patience=40, learning_rate=0.02, selection="mrr@5")
     return fit(
         model,
         FrozenFeatures(store, device),
