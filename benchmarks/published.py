@@ -69,9 +69,7 @@ def prepare_source(name: str, data: Path, workspace: Workspace, reporter: Report
     """Make data set `name`, and feature set ``npy`` where it comes with features."""
     source = SOURCES[name]
     # MMRec ranks every item that the file numbers, so items that nobody took stay.
-    config = InterConfig(
-        dataset=name, interactions=data / source.interactions, keep_all_items=True
-    )
+    config = InterConfig(dataset=name, interactions=data / source.interactions, keep_all_items=True)
     prepare.run("inter", config, workspace, reporter)
     if source.image and source.text:
         features = FeaturesConfig(

@@ -173,7 +173,7 @@ def _bars(reporter: Reporter, what: Plan, total: int) -> Iterator[Progress]:
 def report(manifest: Manifest, folder: Path) -> None:
     """Print what a feature folder holds: a table and one line."""
     problems = Counter((problem.modality, problem.problem) for problem in read_ledger(folder))
-    table = Table("modality", "size", "items", "absent")
+    table = Table("modality", "size", "items", "absent", box=None, pad_edge=False)
     for name, dim in manifest.dims.items():
         absent = [
             f"{count:,} {kind}" for (of, kind), count in sorted(problems.items()) if of == name

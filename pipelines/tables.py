@@ -22,7 +22,7 @@ def metrics_table(runs: Iterable[Mapping[str, Any]]) -> Table:
     for metrics in runs:
         table.add_row(
             metrics["model"],
-            metrics["features"],
+            metrics["features"] if metrics["modalities"] else "-",  # given is not used
             str(metrics["seed"]),
             metrics["protocol"],
             f"{metrics['users']:,}",

@@ -68,13 +68,15 @@ def run(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainedR
     log = load_log(dataset)
     _check_split(log, dataset.name)
     store = FeatureStore.none()
-    if features != "none":
+    if features != "none":  # a wrong name is an error for a model that uses no features, too
         store = load_store(dataset, features, log, seed=config.seed, modalities=config.modalities)
+    if not kind.uses_features:
+        store = FeatureStore.none()
     folder = RunFolder(workspace.new_run(dataset.name, config.run or ""), config)
     lines = _Lines(folder, reporter)
     lines.say(_opening(config, log, store, kind, device))
     model = _build(config, log, store).to(device)
-    fitted = _fit(config, model, store if kind.uses_features else FeatureStore.none(), log, lines)
+    fitted = _fit(config, model, store, log, lines)
     seen = seen_items(log.split, "test", config.protocol)
     test, ranking = evaluate(fitted.embeddings, log.split.test, seen)
     by_split = {"validation": fitted.validation, "test": test}

@@ -149,6 +149,15 @@ def test_default_names_tell_runs_apart(shop, mmrec, tmp_path):
     assert sum(name.startswith("bpr-none-s0-") for name in names) == 2
 
 
+def test_a_model_without_features_says_so_whatever_it_is_given(trained, mmrec):
+    metrics = json.loads((trained("bpr", "--features", "good") / "metrics.json").read_text())
+    assert metrics["features"] == "good"
+    assert metrics["modalities"] == {}
+    assert metrics["digests"]["features"] == ""
+    row = mmrec("runs").out.splitlines()[1]
+    assert row.split()[:2] == ["bpr", "-"]
+
+
 def test_controls_need_no_files_of_their_own(trained):
     random = json.loads(
         (trained("vbpr", "--features", "random", run="a") / "metrics.json").read_text()
