@@ -4,26 +4,37 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from extract.errors import UserError
 from extract.shards import write_json
 from pipelines.cli import common_options
-from pipelines.loading import load_log
+from pipelines.devices import resolve_device
+from pipelines.loading import load_log, log_digests
 from pipelines.progress import Reporter, print_table
 from pipelines.runs import FinishedRun
 from pipelines.tables import metrics_table
 from pipelines.workspace import Workspace
 from recommend.evaluate import Protocol, evaluate, seen_items
-from recommend.interactions import IdMap, InteractionLog
+from recommend.interactions import InteractionLog
+from recommend.models import Embeddings
+
+CPU = torch.device("cpu")
 
 
-def run(finished: FinishedRun, workspace: Workspace, protocol: Protocol | None) -> dict[str, Any]:
+def run(
+    finished: FinishedRun,
+    workspace: Workspace,
+    protocol: Protocol | None,
+    device: torch.device = CPU,
+) -> dict[str, Any]:
     """Rank and measure, on validation and test, without training.
 
     Args:
         finished: The run.
         workspace: Where its data set lies.
         protocol: Another protocol than the run's, or None.
+        device: Where to rank.
 
     Returns:
         What metrics.json would say.
@@ -31,9 +42,8 @@ def run(finished: FinishedRun, workspace: Workspace, protocol: Protocol | None) 
     Raises:
         UserError: The data set has changed since.
     """
-    log = load_log(workspace.dataset(finished.config.dataset))
-    embeddings, users, items = finished.embeddings()
-    check_same_ids(finished, log, users, items)
+    log, embeddings = open_run(finished, workspace)
+    embeddings = embeddings.to(device)
     protocol = protocol or finished.config.protocol
     measured = {}
     for part in ("validation", "test"):
@@ -42,18 +52,22 @@ def run(finished: FinishedRun, workspace: Workspace, protocol: Protocol | None) 
     return {**finished.metrics, **measured, "protocol": protocol}
 
 
-def check_same_ids(finished: FinishedRun, log: InteractionLog, users: IdMap, items: IdMap) -> None:
-    """Refuse vectors of other users or items than the log's.
+def open_run(finished: FinishedRun, workspace: Workspace) -> tuple[InteractionLog, Embeddings]:
+    """The log that a run was trained on, and its vectors.
 
     Raises:
-        UserError: They differ.
+        UserError: The data set has other users, items or splits than when the run was trained.
     """
-    if users != log.users or items != log.items:
+    log = load_log(workspace.dataset(finished.config.dataset))
+    trained_on, now = finished.metrics["digests"], log_digests(log)
+    changed = [name for name, value in now.items() if trained_on.get(name) != value]
+    if changed:
         raise UserError(
-            f"the run {finished.folder} was trained on {len(users)} users and {len(items)} items, "
-            f"the data set {finished.config.dataset!r} now has other ones ({len(log.users)} and "
-            f"{len(log.items)}); train it again"
+            f"the {' and '.join(changed)} of data set {finished.config.dataset!r} have changed "
+            f"since {finished.folder} was trained, so it may know what is now held out; train it "
+            "again"
         )
+    return log, finished.embeddings()
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,10 +77,16 @@ def check_same_ids(finished: FinishedRun, log: InteractionLog, users: IdMap, ite
     type=click.Choice(["strict", "mmrec"]),
     help="Another protocol than the run's own.",
 )
+@click.option("--device", default="auto", help="auto, cpu or cuda[:n].  [default: auto]")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write it here, too.")
 @common_options
 def command(
-    root: Path, quiet: bool, run_name: str, protocol: Protocol | None, json_file: Path | None
+    root: Path,
+    quiet: bool,
+    run_name: str,
+    protocol: Protocol | None,
+    device: str,
+    json_file: Path | None,
 ) -> None:
     """Evaluate a finished run again, without training.
 
@@ -79,7 +99,7 @@ def command(
     workspace = Workspace(root)
     finished = FinishedRun.open(workspace.run(run_name))
     Reporter(quiet).say(f"evaluating {finished.folder}")
-    metrics = run(finished, workspace, protocol)
+    metrics = run(finished, workspace, protocol, resolve_device(device))
     print_table(metrics_table([metrics]))
     if json_file:
         write_json(json_file, metrics)

@@ -7,9 +7,9 @@ import click
 from extract.errors import UserError
 from pipelines.cli import common_options
 from pipelines.progress import Reporter, print_table
-from pipelines.runs import METRICS
+from pipelines.runs import METRICS, read_metrics
 from pipelines.tables import metrics_table
-from pipelines.workspace import Workspace, read_json
+from pipelines.workspace import Workspace
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,4 +25,4 @@ def command(root: Path, quiet: bool, dataset: str | None) -> None:
         raise UserError(f"data set {name!r} has no finished run yet; make one with mmrec-train")
     if len(finished) < len(folders):
         Reporter(quiet).say(f"{len(folders) - len(finished)} unfinished runs are not shown")
-    print_table(metrics_table([read_json(folder / METRICS) for folder in finished]))
+    print_table(metrics_table([read_metrics(folder / METRICS) for folder in finished]))

@@ -1,8 +1,10 @@
 """From a workspace's files to the recommender's inputs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from extract.errors import UserError, unknown_name
+from extract.shards import MODALITIES, digest
 from pipelines.workspace import RANDOM, SHUFFLED, Dataset, read_table
 from recommend.features import FeatureStore, load_features, random_features
 from recommend.interactions import InteractionLog
@@ -15,17 +17,33 @@ def load_log(dataset: Dataset) -> InteractionLog:
     """The split log of a data set over its whole catalogue.
 
     Raises:
-        UserError: A file is missing or torn, or breaks the data contract.
+        UserError: Preparing did not finish, a file is missing or torn, or the data contract is
+            broken.
     """
-    items = read_table(dataset.items, ["item_id"])["item_id"].to_pylist()
-    if len(set(items)) < len(items):
+    dataset.require_prepared()
+    items = _columns(dataset.items, ["item_id"])["item_id"]
+    log = _columns(dataset.interactions, ["user_id", "item_id", "split"])
+    repeated = len(items) - len(set(items))
+    if repeated:
         raise UserError(
-            f"{dataset.items} has {len(items) - len(set(items))} item ids more than once; "
-            "mmrec-check names them"
+            f"{dataset.items} has {repeated} item ids more than once; mmrec-check names them"
         )
-    log = read_table(dataset.interactions, ["user_id", "item_id", "split"])
-    users, taken, splits = (log[name].to_pylist() for name in ("user_id", "item_id", "split"))
-    return InteractionLog.from_columns(users, taken, splits, catalogue=items)
+    return InteractionLog.from_columns(log["user_id"], log["item_id"], log["split"], items)
+
+
+def _columns(path: Path, names: list[str]) -> dict[str, list[str]]:
+    table = read_table(path, names)
+    for name in names:
+        nulls = table[name].null_count
+        if nulls:
+            raise UserError(f"{nulls} rows of {path} have no {name}; mmrec-check tells more")
+    return {name: table[name].to_pylist() for name in names}
+
+
+def log_digests(log: InteractionLog) -> dict[str, str]:
+    """Digests of a log's ``users``, ``items`` and ``split``, by which a run knows them again."""
+    split = digest([digest(map(str, part.keys.tolist())) for part in log.split])
+    return {"users": log.users.digest, "items": log.items.digest, "split": split}
 
 
 def load_store(
@@ -48,6 +66,9 @@ def load_store(
     Raises:
         UserError: There is no such feature set, it is unfinished, or lacks a modality.
     """
+    unknown = [modality for modality in modalities or () if modality not in MODALITIES]
+    if unknown:
+        raise unknown_name("modality", unknown[0], MODALITIES)
     if name == RANDOM:
         return random_features(len(log.items), seed, modalities or DEFAULT_MODALITIES)
     if name.startswith(SHUFFLED):

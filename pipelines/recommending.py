@@ -9,13 +9,14 @@ from typing import TextIO
 import click
 import numpy as np
 import pyarrow as pa
+import torch
 from scipy.sparse import csr_array
 
 from extract.errors import UserError
 from extract.shards import replacing
 from pipelines.cli import common_options
-from pipelines.evaluating import check_same_ids
-from pipelines.loading import load_log
+from pipelines.devices import resolve_device
+from pipelines.evaluating import CPU, open_run
 from pipelines.progress import Reporter
 from pipelines.runs import FinishedRun, recommendations_table
 from pipelines.workspace import Workspace, write_table
@@ -30,6 +31,7 @@ def run(
     user_ids: Sequence[str] | None,
     top: int,
     hide_known: bool,
+    device: torch.device = CPU,
 ) -> pa.Table:
     """The best items for some users.
 
@@ -39,6 +41,7 @@ def run(
         user_ids: For whom; None for everyone that has a test item.
         top: Items per user.
         hide_known: Leave out all items that the log knows of the user, test items too.
+        device: Where to rank.
 
     Returns:
         user_id, rank (from 1), item_id, score.
@@ -46,16 +49,14 @@ def run(
     Raises:
         UserError: The data set has changed since, or a user is unknown.
     """
-    log = load_log(workspace.dataset(finished.config.dataset))
-    embeddings, users, items = finished.embeddings()
-    check_same_ids(finished, log, users, items)
-    rows = (
-        np.flatnonzero(log.split.test.user_degrees)
-        if user_ids is None
-        else users.rows(list(user_ids), "user")
-    )
-    ranking = rank(embeddings, rows, _hidden(finished, log, hide_known), top)
-    return recommendations_table(ranking, users, items)
+    log, embeddings = open_run(finished, workspace)
+    if user_ids is None:
+        rows = np.flatnonzero(log.split.test.user_degrees)
+    else:
+        remedy = f"the users are in {workspace.dataset(finished.config.dataset).interactions}"
+        rows = log.users.rows(user_ids, "user", remedy)
+    ranking = rank(embeddings.to(device), rows, _hidden(finished, log, hide_known), top)
+    return recommendations_table(ranking, log.users, log.items)
 
 
 def _hidden(finished: FinishedRun, log: InteractionLog, hide_known: bool) -> csr_array:
@@ -83,7 +84,7 @@ def read_user_ids(path: Path) -> list[str]:
         raise UserError(f"there is no file {path}; it should hold one user id per line") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text in UTF-8; one user id per line is expected") from error
-    user_ids = [line.strip() for line in lines if line.strip()]
+    user_ids = [line for line in lines if line.strip()]  # an id may begin or end with a blank
     if not user_ids:
         raise UserError(f"{path} names no user; one user id per line is expected")
     return user_ids
@@ -109,6 +110,7 @@ def read_user_ids(path: Path) -> list[str]:
     is_flag=True,
     help="Leave out validation and test items, too: for use in a shop.",
 )
+@click.option("--device", default="auto", help="auto, cpu or cuda[:n].  [default: auto]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -122,6 +124,7 @@ def command(
     users: Path | None,
     top: int,
     hide_known: bool,
+    device: str,
     out: Path | None,
 ) -> None:
     """Recommend items to users from a finished run, without training.
@@ -136,7 +139,7 @@ def command(
     workspace = Workspace(root)
     finished = FinishedRun.open(workspace.run(run_name))
     user_ids = read_user_ids(users) if users else None
-    table = run(finished, workspace, user_ids, top, hide_known)
+    table = run(finished, workspace, user_ids, top, hide_known, resolve_device(device))
     if out is None:
         _write_tsv(table, sys.stdout)
         return

@@ -60,9 +60,14 @@ def run_settings(
     """
     path = shipped_config(config_file) if config_file else None
     settings = merged_settings(given, path, sets)
-    if model is not None:
-        settings.setdefault("model", {})["name"] = model
-    return resolve_run(settings)
+    table = settings.get("model", {})
+    table = {"name": table} if isinstance(table, str) else table
+    named = table.get("name", model) if isinstance(table, dict) else None
+    if model is not None and named != model:
+        raise UserError(
+            f"--model says {model!r}, the other settings are for {named!r}; leave out one of them"
+        )
+    return resolve_run({**settings, "model": {**table, "name": named}})
 
 
 def read_run_config(path: Path) -> RunConfig:
@@ -76,7 +81,7 @@ def resolve_run(settings: Mapping[str, Any]) -> RunConfig:
     Raises:
         UserError: All that is wrong with them.
     """
-    table = settings.get("model", {})
+    table = settings.get("model")
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
         raise UserError("which model? give --model NAME, or model.name in the settings file")
     name = table["name"]

@@ -20,7 +20,7 @@ from extract.errors import UserError
 from extract.shards import replacing, write_json
 from pipelines.config import write_toml
 from pipelines.run_config import RunConfig, read_run_config
-from pipelines.workspace import read_json, read_table, write_table
+from pipelines.workspace import read_json, write_table
 from recommend.interactions import IdMap, InteractionLog
 from recommend.metrics import Metrics
 from recommend.models import Embeddings
@@ -52,18 +52,15 @@ class FinishedRun:
         Raises:
             UserError: A file is missing or torn.
         """
-        return cls(folder, read_run_config(folder / CONFIG), read_json(folder / METRICS))
+        return cls(folder, read_run_config(folder / CONFIG), read_metrics(folder / METRICS))
 
-    def embeddings(self) -> tuple[Embeddings, IdMap, IdMap]:
-        """Vectors of users and items, and the ids of their rows.
+    def embeddings(self) -> Embeddings:
+        """Vectors of users and items, whose ids stand in ids.parquet in the same order.
 
         Raises:
-            UserError: A file is missing or torn.
+            UserError: The file is missing or torn.
         """
-        ids = read_table(self.folder / IDS, ["kind", "id"])
-        kinds, names = ids["kind"].to_numpy(), ids["id"].to_numpy()
-        maps = [IdMap(names[kinds == kind]) for kind in ("user", "item")]
-        return read_embeddings(self.folder / EMBEDDINGS), maps[0], maps[1]
+        return read_embeddings(self.folder / EMBEDDINGS)
 
 
 class RunFolder:
@@ -79,7 +76,7 @@ class RunFolder:
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
         self.folder = folder
-        if (folder / CONFIG).is_file() and read_run_config(folder / CONFIG) != config:
+        if (folder / CONFIG).is_file() and not _same(read_run_config(folder / CONFIG), config):
             raise UserError(
                 f"{folder} holds a run with other settings; give this one another name with --run, "
                 "or delete that folder"
@@ -129,6 +126,22 @@ class RunFolder:
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json: the run is finished."""
         write_json(self.folder / METRICS, metrics)
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A run's metrics.json.
+
+    Raises:
+        UserError: It is not JSON, or lacks what every run of ours has.
+    """
+    metrics = read_json(path)
+    needed = ("model", "features", "seed", "protocol", "selection", "users", "seconds", "test")
+    missing = [key for key in (*needed, "modalities", "digests") if key not in metrics]
+    if missing:
+        raise UserError(
+            f"{path} lacks {', '.join(missing)}; it is of another version: train the run again"
+        )
+    return dict(metrics)
 
 
 def embedding_tensors(embeddings: Embeddings) -> dict[str, Tensor]:
@@ -206,6 +219,11 @@ def recommendations_table(ranking: Ranking, users: IdMap, items: IdMap) -> pa.Ta
             "score": ranking.scores.ravel()[shown],
         }
     )
+
+
+def _same(one: RunConfig, other: RunConfig) -> bool:
+    """Whether two runs are of the same settings; the device they ran on does not count."""
+    return one.model_copy(update={"device": other.device}) == other
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

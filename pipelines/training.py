@@ -13,23 +13,22 @@ import numpy as np
 import torch
 
 from extract.errors import UserError
-from extract.shards import digest
 from pipelines.cli import common_options
 from pipelines.config import options_of
 from pipelines.devices import resolve_device
-from pipelines.loading import load_log, load_store, only_features
+from pipelines.loading import load_log, load_store, log_digests, only_features
 from pipelines.progress import Reporter, print_table
 from pipelines.run_config import RunConfig, run_settings
 from pipelines.runs import RunFolder
 from pipelines.tables import metrics_table
 from pipelines.workspace import Workspace
 from recommend.evaluate import evaluate, seen_items
-from recommend.features import FeatureStore, FrozenFeatures
+from recommend.features import FeatureSource, FeatureStore, FrozenFeatures
 from recommend.interactions import InteractionLog
 from recommend.metrics import Metrics
 from recommend.models import Embeddings, Recommender, TrainingData, model_class
 from recommend.sampling import Sampler
-from recommend.train import Fitted, Record, fit
+from recommend.train import Fitted, Record, fit, trainable
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -72,11 +71,13 @@ def run(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainedR
         store = load_store(dataset, features, log, seed=config.seed, modalities=config.modalities)
     if not kind.uses_features:
         store = FeatureStore.none()
+    # Everything that may refuse comes before the folder, which replaces an earlier run.
+    model = _build(config, log, store).to(device)
+    sampler = _sampler(config, model, log)
     folder = RunFolder(workspace.new_run(dataset.name, config.run or ""), config)
     lines = _Lines(folder, reporter)
     lines.say(_opening(config, log, store, kind, device))
-    model = _build(config, log, store).to(device)
-    fitted = _fit(config, model, store, log, lines)
+    fitted = _fit(config, model, FrozenFeatures(store, device), sampler, log, lines)
     seen = seen_items(log.split, "test", config.protocol)
     test, ranking = evaluate(fitted.embeddings, log.split.test, seen)
     by_split = {"validation": fitted.validation, "test": test}
@@ -131,18 +132,27 @@ def _build(config: RunConfig, log: InteractionLog, store: FeatureStore) -> Recom
     return kind(kind.config_class(**own), TrainingData(log.split.train, store))
 
 
-def _fit(
-    config: RunConfig, model: Recommender, store: FeatureStore, log: InteractionLog, lines: _Lines
-) -> Fitted:
-    device = resolve_device(config.device)
+def _sampler(config: RunConfig, model: Recommender, log: InteractionLog) -> Sampler | None:
+    if not trainable(model):
+        return None
     generator = np.random.default_rng(config.seed)
-    sampler = Sampler(log.split.train, config.train.batch_size, generator)
+    return Sampler(log.split.train, config.train.batch_size, generator)
+
+
+def _fit(
+    config: RunConfig,
+    model: Recommender,
+    features: FeatureSource,
+    sampler: Sampler | None,
+    log: InteractionLog,
+    lines: _Lines,
+) -> Fitted:
     seen = seen_items(log.split, "validation", config.protocol)
 
     def validate(embeddings: Embeddings) -> Metrics:
         return evaluate(embeddings, log.split.validation, seen)[0]
 
-    return fit(model, FrozenFeatures(store, device), sampler, validate, config.train, lines.epoch)
+    return fit(model, features, sampler, validate, config.train, lines.epoch)
 
 
 def _opening(
@@ -196,18 +206,11 @@ def _metrics(
         "feature_source": "frozen",
         "modalities": {modality: int(mask.sum()) for modality, mask in store.present.items()},
         "seconds": round(seconds, 3),
-        "digests": _digests(log, store),
-    }
-
-
-def _digests(log: InteractionLog, store: FeatureStore) -> dict[str, str]:
-    parts = (digest(map(str, part.keys.tolist())) for part in log.split)
-    return {
-        "users": log.users.digest,
-        "items": log.items.digest,
-        "split": digest(parts),
-        "features": store.digest,
-        "code": f"mmrec {version('mmrec')}, torch {torch.__version__}, {platform.machine()}",
+        "digests": {
+            **log_digests(log),
+            "features": store.digest,
+            "code": f"mmrec {version('mmrec')}, torch {torch.__version__}, {platform.machine()}",
+        },
     }
 
 

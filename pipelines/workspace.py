@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from extract.errors import UserError, unknown_name
 from extract.shards import replacing
+from recommend.interactions import SPLITS as SPLITS  # re-exported: part of the files' format
 
-SPLITS = ("train", "validation", "test")
 # Feature names that every training command makes itself; no folder has one of them.
 RANDOM = "random"
 SHUFFLED = "shuffled:"
@@ -44,6 +44,18 @@ class Dataset:
     def images(self) -> Path:
         """The folder that the catalogue's picture paths start from."""
         return self.folder / "images"
+
+    def require_prepared(self) -> None:
+        """Refuse a data set whose preparing did not finish.
+
+        Raises:
+            UserError: ``dataset.json``, which is written last, is missing.
+        """
+        if not self.description.is_file():
+            raise UserError(
+                f"the data set {self.folder} has no {self.description.name}, so preparing did not "
+                "finish; run its mmrec-prepare command again"
+            )
 
     def features(self, name: str) -> Path:
         """The folder of one feature set, which need not exist yet.
@@ -131,6 +143,7 @@ class Workspace:
             f"{dataset}/{path.name}": path
             for dataset in _folders(self.root / "runs")
             for path in self.runs(dataset)
+            if (path / "metrics.json").is_file() or path.name == run.rsplit("/", 1)[-1]
         }
         path = Path(run)
         if (path / "config.toml").is_file():
@@ -154,7 +167,11 @@ class Workspace:
 def _folders(parent: Path) -> list[str]:
     if not parent.is_dir():
         return []
-    return sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
+    return sorted(
+        entry.name
+        for entry in parent.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def _check_name(kind: str, name: str) -> None:

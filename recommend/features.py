@@ -89,7 +89,7 @@ class FeatureStore:
         )
 
     def shuffled(self, seed: int) -> "FeatureStore":
-        """The control: every item gets another item's features, of all modalities alike.
+        """The control: the rows are permuted, of all modalities alike.
 
         What a model gains from these it gains from more parameters, not from content.
         """

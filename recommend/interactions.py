@@ -51,8 +51,18 @@ class IdMap:
         rows[rows == len(self)] = 0
         return np.where(self.ids[rows] == wanted, rows, -1)
 
-    def rows(self, ids: Sequence[str] | np.ndarray, kind: str = "id") -> np.ndarray:
+    def rows(
+        self,
+        ids: Sequence[str] | np.ndarray,
+        kind: str = "id",
+        remedy: str = "mmrec-check tells more",
+    ) -> np.ndarray:
         """The row of each id, (n,) int64.
+
+        Args:
+            ids: External ids, (n,).
+            kind: What they name, for the error.
+            remedy: What to do about unknown ones, for the error.
 
         Raises:
             UserError: An id is unknown; says how many and names one.
@@ -62,7 +72,7 @@ class IdMap:
         if unknown.size:
             raise UserError(
                 f"{unknown.size} of {rows.size} {kind}s are not among the {len(self)} known ones, "
-                f"such as {str(ids[unknown[0]])!r}; mmrec-check tells more"
+                f"such as {str(ids[unknown[0]])!r}; {remedy}"
             )
         return rows
 

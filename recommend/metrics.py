@@ -82,6 +82,10 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
 }
 
 
+# Every metric that is measured by default, such as ``recall@20``.
+NAMES = tuple(f"{name}@{k}" for name in METRICS for k in CUTOFFS)
+
+
 def measure(
     users: np.ndarray, hits: np.ndarray, relevant: np.ndarray, cutoffs: Sequence[int] = CUTOFFS
 ) -> Metrics:

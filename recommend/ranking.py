@@ -8,6 +8,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from extract.errors import UserError
 from recommend.models.base import Embeddings
 
 # Scores held at once; 2²⁵ floats are 128 MB.
@@ -40,6 +41,9 @@ def rank(
         seen: (U, I), nonzero where an item is masked.
         k: How many items; no more than the catalogue has.
         block: Users at a time; None fits the block to 128 MB of scores.
+
+    Raises:
+        UserError: A score is NaN or infinite.
     """
     n_items = embeddings.items.shape[0]
     k = min(k, n_items)
@@ -62,7 +66,13 @@ def _blocks(
             torch.from_numpy(masked.row.astype(np.int64)),
             torch.from_numpy(masked.col.astype(np.int64)),
         ] = -torch.inf
-        yield top_k(scores, k)
+        columns, values = top_k(scores, k)
+        if not (values < torch.inf).all():  # NaN, or an overflow, which top_k puts first
+            raise UserError(
+                "scores are not finite, so there is nothing to rank by; train again with a smaller "
+                "train.learning_rate, and look at the features with mmrec-check"
+            )
+        yield columns, values
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

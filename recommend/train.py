@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from extract.errors import UserError, unknown_name
 from recommend.features import FeatureSource
-from recommend.metrics import Metrics
+from recommend.metrics import NAMES, Metrics
 from recommend.models.base import Embeddings, Recommender
 from recommend.sampling import Sampler
 
@@ -24,7 +24,7 @@ Record = dict[str, Any]
 class TrainOptions(BaseModel):
     """Circumstances of training, the same for every model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")
     weight_decay: float = Field(0.0, ge=0, description="Adam's weight decay, beside a model's L2.")
@@ -34,6 +34,13 @@ class TrainOptions(BaseModel):
     patience: int = Field(20, ge=1, description="Validations without improvement before the end.")
     selection: str = Field("recall@20", description="Validation metric that selects the weights.")
     lr_decay: float = Field(1.0, gt=0, le=1, description="Rate factor per 50 epochs, smoothly.")
+
+    @field_validator("selection")
+    @classmethod
+    def _check_metric(cls, name: str) -> str:
+        if name not in NAMES:
+            raise ValueError(str(unknown_name("metric", name, NAMES)))
+        return name
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Fitted:
 def fit(
     model: Recommender,
     features: FeatureSource,
-    sampler: Sampler,
+    sampler: Sampler | None,
     validate: Callable[[Embeddings], Metrics],
     options: TrainOptions,
     on_epoch: Callable[[Record], None] = lambda record: None,
@@ -68,20 +75,19 @@ def fit(
     Args:
         model: The model, on the device to train on; changed in place.
         features: Where its feature tables come from.
-        sampler: Where its batches come from.
+        sampler: Where its batches come from; None for a model without parameters.
         validate: Metrics of embeddings on the validation interactions.
         options: The circumstances.
         on_epoch: Told the record of each epoch.
 
     Raises:
-        UserError: A term of the loss is not finite, or the selection metric does not exist.
+        UserError: A term of the loss, or a score, is not finite.
     """
     history: list[Record] = []
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trainable:
+    if sampler is None:
         embeddings = encode(model, features)
         return Fitted(embeddings, 0, validate(embeddings), history)
-    optimizer, schedule = _optimizer(trainable, options)
+    optimizer, schedule = _optimizer(model, options)
     best_value, best_epoch, best_weights = -math.inf, 0, model.state_dict()
     for epoch in range(1, options.max_epochs + 1):
         start = time.perf_counter()
@@ -92,7 +98,7 @@ def fit(
         if epoch % options.evaluate_every == 0 or epoch == options.max_epochs:
             start = time.perf_counter()
             means = validate(encode(model, features)).means()
-            value = _selected(means, options.selection)
+            value = means[options.selection]
             record |= {"validation": means, "validation_seconds": time.perf_counter() - start}
             if value > best_value:
                 best_value, best_epoch = value, epoch
@@ -112,11 +118,16 @@ def encode(model: Recommender, features: FeatureSource) -> Embeddings:
         return model.encode(features()).detached()
 
 
+def trainable(model: Recommender) -> list[nn.Parameter]:
+    """The parameters that training changes; none for a model that only counts or looks up."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def _optimizer(
-    parameters: list[nn.Parameter], options: TrainOptions
+    model: Recommender, options: TrainOptions
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     optimizer = torch.optim.Adam(
-        parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        trainable(model), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda epoch: options.lr_decay ** (epoch / 50)
@@ -158,9 +169,3 @@ def _check_finite(loss: Tensor, terms: Mapping[str, Tensor], epoch: int, step: i
         f"the loss is not finite in epoch {epoch}, step {step} ({values}); try a smaller "
         "train.learning_rate, and look at the features with mmrec-check"
     )
-
-
-def _selected(means: Mapping[str, float], name: str) -> float:
-    if name not in means:
-        raise unknown_name("metric", name, means)
-    return means[name]

@@ -23,7 +23,9 @@ from recommend.sampling import Batch
 class ModelConfig(BaseModel):
     """What is learned and how: a model's own settings. Unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class Embeddings:
         """The same values, cut off from the parameters' gradients."""
         if isinstance(self.users, Tensor) and isinstance(self.items, Tensor):
             return Embeddings(self.users.detach(), self.items.detach())
+        return self
+
+    def to(self, device: torch.device) -> "Embeddings":
+        """The same values on a device; sparse ones stay where they are."""
+        if isinstance(self.users, Tensor) and isinstance(self.items, Tensor):
+            return Embeddings(self.users.to(device), self.items.to(device))
         return self
 
     def scores(self, rows: np.ndarray) -> Tensor:

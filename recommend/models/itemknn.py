@@ -1,8 +1,8 @@
 """Item kNN on content: recommend what resembles the user's items. No training.
 
-score(u, i) = Σ_{j ∈ N(u)} S_ji, with S = Σ_m w_m S_m / Σ_m w_m, S_m the row-wise k nearest items by
-cosine of modality m, weighted by that cosine. It is the honest control for content: a model that
-learns from the same features should beat it.
+score(u, i) = Σ_{j ∈ N(u)} S_ji, S = Σ_m w_m S_m, S_m = D^-1/2 A_m D^-1/2, where row j of A_m holds
+the cosines of item j's k nearest items in modality m, and D the row sums of A_m. It is the honest
+control for content: a model that learns from the same features should beat it.
 """
 
 import numpy as np

@@ -1,13 +1,13 @@
 """mmrec-train: a whole run folder, repeatable to the bit, whatever the order of the rows."""
 
 import json
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
+from support.process import libraries_imported, run_apart
 from support.shop import interaction_rows, write_features, write_shop
 
 from pipelines import training
@@ -198,16 +198,51 @@ def test_the_protocols_are_named_and_differ_at_test_only(trained):
 
 
 def test_no_encoder_library_is_imported(shop, tmp_path):
-    script = (
-        "import sys; from pipelines.cli import run; "
-        "code = run('train', sys.argv[1:]); "
-        "bad = {'transformers', 'open_clip', 'timm', 'sentence_transformers'} & set(sys.modules); "
-        "sys.exit(f'imported: {bad}' if bad else code)"
-    )
-    arguments = ["--root", str(tmp_path), "--model", "freedom", *QUICK]
-    command = [sys.executable, "-c", script, *arguments]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    assert libraries_imported("train", "--root", tmp_path, "--model", "freedom", *QUICK) == set()
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bits_with_two_threads_and_in_two_processes(shop, tmp_path):
+    for name in ("a", "b"):
+        arguments = ["--root", tmp_path, "--model", "freedom", "--run", name, *QUICK]
+        run_apart("train", *arguments, OMP_NUM_THREADS="2")
+    folders = [tmp_path / "runs" / "shop" / name for name in ("a", "b")]
+    assert results(folders[0]) == results(folders[1])
+    weights = [(folder / "model.safetensors").read_bytes() for folder in folders]
+    assert weights[0] == weights[1]
+
+
+def test_a_failing_repetition_leaves_the_finished_run(trained, refused, shop, tmp_path):
+    folder = trained("bpr")
+    before = results(folder)
+    everything = [("u0", f"i{item}", "train") for item in range(40)]
+    held_out = [("u1", "i1", "validation"), ("u1", "i2", "test")]
+    write_shop(tmp_path, rows=everything + held_out)
+    assert "a user took all 40 training items" in refused("train --model bpr --run r", *QUICK)
+    assert results(folder) == before
+
+
+def test_a_model_that_draws_no_negatives_does_not_miss_them(mmrec, tmp_path):
+    rows = [("u0", "i0", "train"), ("u0", "i1", "validation"), ("u0", "i2", "test")]
+    write_shop(tmp_path, rows=rows)
+    assert mmrec("train --model popularity").code == 0
+
+
+def test_the_device_is_no_setting_of_a_run(trained, mmrec):
+    trained("popularity", "--device", "auto")
+    assert mmrec("train --model popularity --run r --device cpu", *QUICK).code == 0
+
+
+@pytest.mark.parametrize("name", ["bpr-baby", "lightgcn-baby"])
+def test_settings_that_come_along(shop, mmrec, name):
+    outcome = mmrec("train --config", name, "--set", "train.max_epochs=1", "--protocol", "mmrec")
+    assert outcome.code == 0, outcome.err
+    assert name.split("-")[0] in outcome.out
+
+
+def test_all_shipped_settings_are_tested():
+    folder = Path(training.__file__).parent / "configs"
+    assert sorted(path.stem for path in folder.glob("*.toml")) == ["bpr-baby", "lightgcn-baby"]
 
 
 def test_ctrl_c_ends_with_130_and_an_unfinished_run(shop, mmrec, tmp_path, monkeypatch):

@@ -28,9 +28,15 @@ def shop(tmp_path):
         ("--model bpr --set batch", ["--set takes KEY=VALUE, found 'batch'"]),
         ("--model bpr --config nowhere.toml", ["unknown settings file 'nowhere.toml'"]),
         ("--dataset shop", ["which model? give --model NAME"]),
-        ("--model vbpr --modalities sound", ["have image, text, fused; asked for sound"]),
+        ("--model vbpr --modalities sound", ["unknown modality 'sound'; known: fused, image"]),
         ("--model bpr --device cuda:77", ["cuda:77"]),
         ("--model bpr --device gpu", ["'gpu'"]),
+        ("--model vbpr --features random --modalities sound", ["unknown modality 'sound'"]),
+        ("--model popularity --set train.selection=recal@20", ["did you mean 'recall@20'"]),
+        ("--model bpr --set model=freedom", ["--model says 'bpr'", "'freedom'"]),
+        ("--model lightgcn --config bpr-baby", ["--model says 'lightgcn'", "'bpr'"]),
+        ("--model bpr --set model.reg=inf", ["model.reg", "finite"]),
+        ("--model bpr --set train.learning_rate=nan", ["train.learning_rate", "finite"]),
         ("--model bpr --run a/b", ["without slashes", "'a/b'"]),
     ],
 )
@@ -114,6 +120,25 @@ def test_a_split_without_a_part(refused, tmp_path, part):
 def test_a_loss_that_is_not_finite_is_an_error(refused, tmp_path):
     line = refused("train --model bpr --set train.learning_rate=1e38 --set train.batch_size=32")
     assert "the loss is not finite in epoch" in line
+
+
+def test_scores_that_are_not_finite_are_an_error(refused):
+    """One step: its loss is still finite, the weights that it leads to are not usable."""
+    line = refused("train --model bpr --set train.learning_rate=1e38 --set train.max_epochs=1")
+    assert "scores are not finite" in line
+
+
+def test_an_unfinished_data_set(refused, shop):
+    (shop / "dataset.json").unlink()
+    assert "preparing did not finish" in refused("train --model bpr")
+
+
+@pytest.mark.parametrize(("row", "name"), [((None, "i0"), "user_id"), (("u0", None), "item_id")])
+def test_rows_without_an_id(refused, tmp_path, row, name):
+    write_shop(tmp_path, rows=[*interaction_rows(), (*row, "train")])
+    assert f"1 rows of {tmp_path}/data/shop/interactions.parquet have no {name}" in refused(
+        "train --model bpr"
+    )
 
 
 def test_no_permission_to_write(refused, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from support.process import libraries_imported
 from support.shop import interaction_rows, write_features, write_shop
 
 
@@ -91,9 +92,29 @@ def test_refusals(refused, folder, tmp_path, write):
     assert "did not finish" in refused("evaluate itemknn")
 
 
-def test_a_data_set_that_changed_since(refused, folder, tmp_path):
+@pytest.mark.parametrize("command", ["evaluate", "recommend"])
+def test_a_data_set_that_changed_since(refused, folder, tmp_path, command):
     write_shop(tmp_path, rows=[*interaction_rows(), ("newcomer", "i0", "train")])
-    assert "now has other ones" in refused("evaluate bpr")
+    assert "the users and split of data set 'shop' have changed" in refused(command, "bpr")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "recommend"])
+def test_the_same_log_in_another_split(refused, folder, tmp_path, command):
+    other = {"train": "test", "test": "train"}
+    rows = [(user, item, other.get(part, part)) for user, item, part in interaction_rows()]
+    write_shop(tmp_path, rows=rows)
+    assert "the split of data set 'shop' have changed" in refused(command, "bpr")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "recommend"])
+def test_no_encoder_library_is_imported(folder, tmp_path, command):
+    assert libraries_imported(command, "bpr", "--root", tmp_path) == set()
+
+
+def test_a_run_of_another_version(refused, folder):
+    (folder / "bpr" / "metrics.json").write_text('{"model": "bpr"}')
+    for command in ("runs", "evaluate bpr"):
+        assert "lacks features, seed" in refused(command)
 
 
 def test_a_run_name_that_two_data_sets_have(refused, folder, tmp_path):

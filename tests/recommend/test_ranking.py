@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
+from extract.errors import UserError
 from recommend.evaluate import evaluate, seen_items
 from recommend.interactions import Interactions, Split
 from recommend.models import Embeddings
@@ -37,7 +38,33 @@ def random_case(seed=0, n_users=57, n_items=90):
     return Embeddings(users, items), csr_array(taken), Interactions(*rows, n_users, n_items)
 
 
-def test_a_block_of_one_user_equals_a_block_of_all():
+def real_valued_case():
+    """64-d normal vectors: sums whose last bits depend on how they are blocked."""
+    _, seen, held_out = random_case(4)
+    vectors = torch.randn(57 + 90, 64, generator=torch.Generator().manual_seed(0))
+    return Embeddings(vectors[:57], vectors[57:]), seen, held_out
+
+
+def test_a_block_of_one_user_gives_the_lists_and_metrics_of_a_block_of_all():
+    embeddings, seen, held_out = real_valued_case()
+    together, ranking = evaluate(embeddings, held_out, seen)
+    for block in (1, 7):
+        apart, same = evaluate(embeddings, held_out, seen, block=block)
+        np.testing.assert_array_equal(same.items, ranking.items)
+        np.testing.assert_allclose(same.scores, ranking.scores, rtol=1e-5, atol=1e-5)
+        for name in together.values:
+            np.testing.assert_array_equal(apart.values[name], together.values[name])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_refused(bad):
+    embeddings, seen, held_out = random_case(5)
+    embeddings.users[3, 0] = bad
+    with pytest.raises(UserError, match="scores are not finite"):
+        evaluate(embeddings, held_out, seen)
+
+
+def test_tied_scores_do_not_depend_on_the_block():
     embeddings, seen, held_out = random_case()
     together, ranking = evaluate(embeddings, held_out, seen)
     for block in (1, 7):

@@ -33,6 +33,7 @@ def write_shop(root, name="shop", rows=None, items=None):
     users, taken, splits = (list(column) for column in zip(*rows, strict=True))
     log = pa.table({"user_id": users, "item_id": taken, "split": splits})
     pq.write_table(log, folder / "interactions.parquet")
+    (folder / "dataset.json").write_text('{"name": "shop"}')
     return folder
 
 
