@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from extract.shards import replacing
+from extract.files import replacing
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ Progress = Callable[[str, int], None]
 class EmbedOptions(BaseModel):
     """Under what circumstances a catalogue is encoded."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
     batch_size: int | None = Field(
         default=None, ge=1, description="Pictures or texts per batch.  [default: 16, on a GPU 256]"

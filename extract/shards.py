@@ -5,15 +5,9 @@ the manifest it is unfinished. Rows are matched to items by ``item_id``, never b
 but numpy and pyarrow is imported here, so that reading features never loads an encoder.
 """
 
-import hashlib
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from extract.errors import UserError
+from extract.files import file_sha256, replacing, write_json
+from extract.manifest import MANIFEST, Manifest, Shard
 
-FORMAT = "mmrec-features/1"
 MODALITIES = ("image", "text", "fused")
-MANIFEST = "manifest.json"
 LEDGER = "ledger.parquet"
 LEDGER_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("item_id", "modality", "problem", "detail")]
@@ -73,109 +67,20 @@ class EmbeddingBatch:
                 )
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One file of a feature folder."""
+def unusable_rows(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Which rows of (n, dim) vectors say nothing, by problem: ``zero``, ``not_finite``; (n,) bool.
 
-    file: str
-    rows: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a finished feature folder says of itself; see the README for each field."""
-
-    encoder: Mapping[str, str]
-    dims: Mapping[str, int]
-    dtype: str
-    normalized: Mapping[str, bool]
-    fusion: str | None
-    rows: int
-    present: Mapping[str, int]
-    items_digest: str
-    shards: Sequence[Shard]
-    seconds: float
-    items_per_second: float
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    format: str = FORMAT
-
-    @classmethod
-    def read(cls, folder: Path) -> "Manifest":
-        """The manifest of a feature folder.
-
-        Raises:
-            UserError: The folder is absent, unfinished, or its manifest is not one of ours.
-        """
-        path = folder / MANIFEST
-        if not folder.is_dir():
-            raise UserError(f"no feature folder at {folder}; make it with mmrec-extract")
-        if not path.is_file():
-            raise UserError(
-                f"the feature folder {folder} has no {MANIFEST}, so it is unfinished; "
-                f"finish it by running its mmrec-extract command again"
-            )
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            if fields["format"] != FORMAT:
-                raise UserError(
-                    f"{path} has format {fields['format']!r}, expected {FORMAT!r}; extract again"
-                )
-            shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
-            return cls(**fields, shards=shards)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} is not a manifest of features ({error!r}); delete the folder and extract "
-                "again"
-            ) from error
-
-    def digest(self) -> str:
-        """A digest of the features' content: what was encoded, by what, into which shards."""
-        parts = [self.items_digest, json.dumps(dict(self.encoder), sort_keys=True)]
-        return digest([*parts, *(shard.sha256 for shard in self.shards)])
-
-
-def digest(parts: Iterable[str]) -> str:
-    """A short SHA-256 over strings, each ended by a zero byte so that no two lists collide."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        hasher.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    return hasher.hexdigest()[:32]
-
-
-def items_digest(item_ids: Iterable[str]) -> str:
-    """The digest of a catalogue's item ids, in its order, by which features name the catalogue."""
-    return digest(item_ids)
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; on success flush it to disk and rename it to `path`.
-
-    A reader sees the old file or the whole new one, never a torn one; on any error the temporary
-    file is removed and the old one stays.
+    A zero vector has no direction: its cosine with anything is 0/0.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return {
+        "zero": (vectors == 0).all(axis=1),
+        "not_finite": ~np.isfinite(vectors).all(axis=1),
+    }
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs: indented, keys as given, one newline at the end."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+def usable_rows(vectors: np.ndarray) -> np.ndarray:
+    """Which rows of (n, dim) vectors are finite and not zero, (n,) bool."""
+    return ~np.logical_or(*unusable_rows(vectors).values())
 
 
 class ShardWriter:
@@ -185,16 +90,13 @@ class ShardWriter:
     never taken for a finished one; leftovers of earlier runs are removed at the end.
     """
 
-    def __init__(
-        self, folder: Path, dims: Mapping[str, int], dtype: str = "float32", start: int = 0
-    ) -> None:
+    def __init__(self, folder: Path, dims: Mapping[str, int], dtype: str = "float32") -> None:
         """Open `folder` for writing.
 
         Args:
             folder: The feature folder; made if absent.
             dims: Modality to vector size.
             dtype: ``float32`` or ``float16``.
-            start: Number of the first shard.
         """
         if dtype not in ("float32", "float16"):
             raise UserError(f"vectors are stored as float32 or float16, not {dtype!r}")
@@ -204,7 +106,6 @@ class ShardWriter:
         self.shards: list[Shard] = []
         self.problems: list[Problem] = []
         self.present = dict.fromkeys(dims, 0)
-        self._next = start
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
 
@@ -225,7 +126,7 @@ class ShardWriter:
         }
         for modality, dim in self.dims.items():
             columns[modality] = self._column(batch, modality, dim)
-        path = self.folder / f"part-{self._next:05d}.parquet"
+        path = self.folder / f"part-{len(self.shards):05d}.parquet"
         with replacing(path) as temporary:
             pq.write_table(pa.table(columns), temporary)
             shard = Shard(path.name, len(batch.item_ids), file_sha256(temporary))
@@ -233,7 +134,6 @@ class ShardWriter:
         self.problems.extend(batch.problems)
         for modality in self.dims:
             self.present[modality] += int(batch.present[modality].sum())
-        self._next += 1
         return shard
 
     def _column(self, batch: EmbeddingBatch, modality: str, dim: int) -> pa.Array:
@@ -292,21 +192,21 @@ class ShardReader:
 
     Args:
         folder: The feature folder.
-        open_table: How one shard is read; replaced in tests.
+
+    Raises:
+        UserError: It is absent, unfinished, or its manifest is not one of ours.
     """
 
-    def __init__(
-        self, folder: Path, open_table: Callable[[Path], pa.Table] = pq.read_table
-    ) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
-        self._open_table = open_table
 
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         """One batch per shard, in catalogue order.
 
         Raises:
-            UserError: A shard is missing, torn, or has other rows than the manifest says.
+            UserError: A shard is missing, torn, or has other rows or columns than the manifest
+                says.
         """
         for shard in self.manifest.shards:
             yield self._batch(self._table(shard))
@@ -315,7 +215,7 @@ class ShardReader:
         path = self.folder / shard.file
         remedy = "delete the folder's manifest.json and run mmrec-extract again"
         try:
-            table = self._open_table(path)
+            table = pq.read_table(path)
         except FileNotFoundError as error:
             raise UserError(f"the shard {path} of the manifest is missing; {remedy}") from error
         except (pa.ArrowException, OSError) as error:
@@ -327,7 +227,20 @@ class ShardReader:
                 f"the shard {path} has {table.num_rows} rows, the manifest says {shard.rows}; "
                 f"{remedy}"
             )
+        for name, form in self._forms().items():
+            found = _form(table.schema.field(name).type) if name in table.column_names else "none"
+            if found != form:
+                raise UserError(
+                    f"the shard {path} should have a column {name!r} of {form}, found {found}; "
+                    f"{remedy}"
+                )
         return table
+
+    def _forms(self) -> dict[str, str]:
+        """The columns that every shard has, and what they hold."""
+        dims, dtype = self.manifest.dims, self.manifest.dtype
+        vectors = {modality: f"{dtype}[{dim}]" for modality, dim in dims.items()}
+        return {"item_id": "string", "content": "string"} | vectors
 
     def _batch(self, table: pa.Table) -> EmbeddingBatch:
         vectors: dict[str, np.ndarray] = {}
@@ -342,6 +255,12 @@ class ShardReader:
         return EmbeddingBatch(
             table["item_id"].to_pylist(), table["content"].to_pylist(), vectors, present
         )
+
+
+def _form(kind: pa.DataType) -> str:
+    if not pa.types.is_fixed_size_list(kind):
+        return str(kind)
+    return f"{np.dtype(kind.value_type.to_pandas_dtype()).name}[{kind.list_size}]"
 
 
 def read_ledger(folder: Path) -> list[Problem]:

@@ -8,24 +8,20 @@ from typing import NamedTuple
 
 import click
 import pyarrow as pa
-from rich.table import Table
+from rich.text import Text
 
 from extract.catalog import Catalog, PictureProblem, content_digest, open_picture
 from extract.errors import UserError
-from extract.shards import Manifest, ShardReader, file_sha256, items_digest
-from pipelines.checks import (
-    DATA_CHECKS,
-    FEATURE_CHECKS,
-    DataEvidence,
-    FeatureEvidence,
-    Finding,
-    empty_texts,
-    judge,
-)
+from extract.files import file_sha256
+from extract.manifest import Manifest, items_digest
+from extract.shards import ShardReader
+from pipelines.checks import DATA_CHECKS, FEATURE_CHECKS, Finding, judge
 from pipelines.cli import common_options
-from pipelines.progress import Reporter, print_table
+from pipelines.data_checks import DataEvidence, empty_texts
+from pipelines.feature_checks import FeatureEvidence
+from pipelines.progress import Reporter, counts_table, plain_table, print_table
 from pipelines.sources.writing import table_digest
-from pipelines.workspace import SPLITS, Dataset, Workspace, read_json, read_table
+from pipelines.workspace import SPLITS, Dataset, Workspace, catalogue_digest, read_json, read_table
 
 SHOWN = 3
 COLOURS = {"ok": "green", "warn": "yellow", "error": "bold red"}
@@ -68,11 +64,14 @@ def run(dataset: Dataset, features: str | None, reporter: Reporter) -> Report:
         splits=_words(log["split"]),
         pictures=pictures,
         changed=_changed(dataset, items, log),
+        unfinished=[] if dataset.description.is_file() else [f"no {dataset.description.name}"],
     )
     counts = _counts(evidence)
     findings = judge(DATA_CHECKS, evidence)
     if folder:
-        more_counts, more_findings = _check_features(folder, item_ids, content)
+        more_counts, more_findings = _check_features(
+            folder, item_ids, content, catalogue_digest(items)
+        )
         counts |= more_counts
         findings += more_findings
     return Report(counts, findings)
@@ -80,23 +79,18 @@ def run(dataset: Dataset, features: str | None, reporter: Reporter) -> Report:
 
 def print_report(report: Report) -> None:
     """The counts and the findings, a table each, on stdout."""
-    counted = Table(box=None, pad_edge=False)
-    counted.add_column("what")
-    counted.add_column("count", justify="right")
-    for name, count in report.counts.items():
-        counted.add_row(name, f"{count:,}")
-    print_table(counted)
+    print_table(counts_table(report.counts))
     click.echo()
-    found = Table(box=None, pad_edge=False)
-    found.add_column("check")
-    found.add_column("result")
-    found.add_column("count", justify="right")
-    found.add_column("examples", overflow="fold")
-    for finding in report.findings:
-        level = f"[{COLOURS[finding.level]}]{finding.level}[/]"
-        shown = "; ".join(finding.offenders[:SHOWN]).replace("[", r"\[")
-        found.add_row(finding.offence, level, f"{len(finding.offenders):,}", shown)
-    print_table(found)
+    rows = [
+        (
+            finding.offence,
+            Text(finding.level, style=COLOURS[finding.level]),
+            f"{len(finding.offenders):,}",
+            "; ".join(finding.offenders[:SHOWN]),
+        )
+        for finding in report.findings
+    ]
+    print_table(plain_table(("check", "result", "count", "examples"), rows, right=("count",)))
 
 
 @click.command()
@@ -104,7 +98,15 @@ def print_report(report: Report) -> None:
 @click.option("--features", help="A feature set to check against the catalogue.")
 @common_options
 def command(root: Path, quiet: bool, dataset: str | None, features: str | None) -> None:
-    """Check a data set, and features, against the data contract."""
+    """Check a data set, and features, against the data contract.
+
+    \b
+    mmrec-check
+    mmrec-check --dataset shop --features offline
+
+    Each line of the report is a rule, with the number of those that break it and a few of them. A
+    warning is worth a look; an error makes the data set unusable, and the exit code 1.
+    """
     checked = Workspace(root).dataset(dataset)
     report = run(checked, features, Reporter(quiet))
     print_report(report)
@@ -155,7 +157,7 @@ def _look_at_pictures(
 
 def _changed(dataset: Dataset, items: pa.Table, log: pa.Table) -> list[str]:
     if not dataset.description.is_file():
-        return [f"no {dataset.description.name}: preparing did not finish"]
+        return []
     digests = read_json(dataset.description).get("digests", {})
     tables = {"items": items, "interactions": log}
     return [name for name, table in tables.items() if digests.get(name) != table_digest(table)]
@@ -174,7 +176,7 @@ def _counts(data: DataEvidence) -> dict[str, int]:
 
 
 def _check_features(
-    folder: Path, item_ids: Sequence[str], content: Sequence[str]
+    folder: Path, item_ids: Sequence[str], content: Sequence[str], of_catalogue: str
 ) -> tuple[dict[str, int], list[Finding]]:
     """Counts and findings of a feature folder; one finding only where it cannot be read."""
     try:
@@ -186,7 +188,7 @@ def _check_features(
     evidence = FeatureEvidence(
         item_ids=item_ids,
         content=content,
-        catalogue_digest=items_digest(item_ids),
+        catalogue_digests=(items_digest(item_ids), of_catalogue),
         manifest=manifest,
         batches=batches,
         changed_shards=_changed_shards(folder, manifest),

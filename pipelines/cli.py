@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from extract.errors import UserError, unknown_name
 
@@ -29,6 +30,8 @@ COMMANDS = {
     "runs": ("pipelines.listing", "List a data set's finished runs in one table."),
 }
 DONE, KNOWN_ERROR, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+# Of every command; a command below a group has them from the group.
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def common_options(command: CommandT) -> CommandT:
@@ -47,7 +50,30 @@ def common_options(command: CommandT) -> CommandT:
     return command
 
 
-class LazyGroup(click.Group):
+class NearestGroup(click.Group):
+    """A group that tells the nearest command where an unknown one is asked for.
+
+    Attributes:
+        kind: What its commands are called.
+    """
+
+    kind = "command"
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order in which they were added."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command and its arguments."""
+        known = self.list_commands(ctx)
+        if args[0] not in known:
+            raise click.UsageError(str(unknown_name(self.kind, args[0], known)), ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(NearestGroup):
     """A group that imports a command's module only when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -58,21 +84,13 @@ class LazyGroup(click.Group):
         """The command of that name."""
         return load_command(cmd_name) if cmd_name in COMMANDS else None
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command and its arguments; an unknown name is told with the nearest one."""
-        if args[0] not in COMMANDS:
-            raise click.UsageError(str(unknown_name("command", args[0], COMMANDS)))
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup)
 @click.version_option(package_name="mmrec")
 def group() -> None:
     """Multimodal recommendation in two stages joined by files.
@@ -105,13 +123,17 @@ def run(name: str | None = None, arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             prog_name=program,
             standalone_mode=False,
+            **CONTEXT,
         )
     except click.Abort:
         return _fail("interrupted", INTERRUPTED)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message())
     except click.UsageError as error:
-        return _fail(f"{error.format_message()}; see {program} --help", WRONG_USAGE)
+        asked = error.ctx.command_path if error.ctx else program
+        return _fail(f"{error.format_message()}; see {asked} --help", WRONG_USAGE)
     except UserError as error:
         return _fail(str(error), KNOWN_ERROR)
     except OSError as error:

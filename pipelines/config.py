@@ -4,19 +4,23 @@ From that class come the command's options, the keys of its TOML file, and the `
 What is given wins in this order: options, ``--set``, the file of ``--config``, the defaults.
 """
 
+import inspect
 import tomllib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from extract.errors import UserError, unknown_name
-from extract.shards import replacing
+from extract.files import replacing
+
+# What NumPy's and PyTorch's generators both take, and TOML and JSON can hold.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -28,13 +32,15 @@ CLICK_TYPES: dict[type, click.ParamType] = {
 
 
 class Config(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error.
+    """Base of all settings: frozen; an unknown key is an error, and so is a number without end.
 
     A tuple may be given as one text, ``0.8,0.1,0.1``; a tuple of paths, which may hold commas, by
     repeating its option.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -49,7 +55,8 @@ def options_of(config_class: type[BaseModel]) -> Callable[[CommandT], CommandT]:
     """One click option for each plain field of `config_class`, and ``--config`` and ``--set``.
 
     The command receives what was given, and only that, so that files and defaults can fill the
-    rest. Fields that are themselves tables are reached with ``--set table.key=value``.
+    rest. Fields that are themselves tables are reached with ``--set table.key=value``. Help lists
+    what is required first, then the class's own fields, then those of its bases.
     """
 
     def decorate(command: CommandT) -> CommandT:
@@ -59,17 +66,17 @@ def options_of(config_class: type[BaseModel]) -> Callable[[CommandT], CommandT]:
                 "sets",
                 multiple=True,
                 metavar="KEY=VALUE",
-                help="Override one setting, such as train.batch_size=512; may be repeated.",
+                help=f"Override one setting, such as {_example(config_class)}; may be repeated.",
             ),
             click.option(
                 "--config",
                 "config_file",
                 type=click.Path(path_type=Path),
-                help="A TOML file of settings, such as the config.toml of an earlier run.",
+                help="A TOML file of settings, KEY = VALUE in each line; options win over it.",
             ),
         ):
             command = option(command)
-        for name, field in reversed(config_class.model_fields.items()):
+        for name, field in reversed(_in_order_of_help(config_class)):
             if not _is_table(field):
                 command = _option(name, field)(command)
         return command
@@ -210,13 +217,45 @@ def _is_repeated(field: FieldInfo) -> bool:
     return get_args(_plain_type(field)) == (Path, ...)
 
 
+def _in_order_of_help(config_class: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    fields = config_class.model_fields
+    own_first = dict.fromkeys(
+        name for each in config_class.__mro__ for name in inspect.get_annotations(each)
+    )
+    ordered = [(name, fields[name]) for name in own_first if name in fields]
+    return sorted(ordered, key=lambda named: not named[1].is_required())
+
+
+def _example(config_class: type[BaseModel]) -> str:
+    """An assignment that changes nothing; of a table where there is one, as others are options."""
+    fields = config_class.model_fields
+    for name, field in fields.items():
+        inner = _plain_type(field)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return f"{name}.{_example(inner)}"
+    shown = ((name, _shown_default(field)) for name, field in _in_order_of_help(config_class))
+    return next((f"{name}={default}" for name, default in shown if default), "KEY=VALUE")
+
+
+def _shown_default(field: FieldInfo) -> str:
+    """The default as one would write it; empty where there is none to show."""
+    if field.is_required():
+        return ""
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if default is None or isinstance(default, BaseModel):
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
 def _option(name: str, field: FieldInfo) -> Callable[[CommandT], CommandT]:
     plain, flag = _plain_type(field), f"--{name.replace('_', '-')}"
     help_text = field.description or ""
-    default = field.get_default(call_default_factory=True, validated_data={})
-    if default not in (None, "", ()) and not field.is_required():
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        help_text += f"  [default: {shown}]"
+    if field.is_required():
+        help_text += "  [required]"
+    elif _shown_default(field):
+        help_text += f"  [default: {_shown_default(field)}]"
     if plain is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help_text)
     if _is_repeated(field):

@@ -7,7 +7,7 @@ import click
 import torch
 
 from extract.errors import UserError
-from extract.shards import write_json
+from extract.files import write_json
 from pipelines.cli import common_options
 from pipelines.devices import resolve_device
 from pipelines.loading import load_log, log_digests
@@ -70,7 +70,7 @@ def open_run(finished: FinishedRun, workspace: Workspace) -> tuple[InteractionLo
     return log, finished.embeddings()
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("run_name", metavar="RUN")
 @click.option(
     "--protocol",

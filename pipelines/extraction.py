@@ -11,33 +11,27 @@ import click
 import pyarrow.parquet as pq
 import torch
 from pydantic import Field
-from rich.table import Table
 
 from extract.catalog import Catalog
 from extract.embed import EmbedOptions, Plan, Progress, embed, plan
 from extract.encoders import ENCODERS, create_encoder, family_of
-from extract.errors import UserError
-from extract.shards import (
-    MANIFEST,
-    Manifest,
-    ShardWriter,
-    file_sha256,
-    items_digest,
-    read_ledger,
-)
+from extract.files import file_sha256
+from extract.manifest import Manifest
+from extract.shards import ShardWriter, read_ledger
 from pipelines.cli import common_options
-from pipelines.config import Config, options_of, resolve
+from pipelines.config import Seed, options_of, resolve
 from pipelines.devices import resolve_device
-from pipelines.progress import Reporter, print_table
-from pipelines.workspace import RANDOM, Workspace, read_table
+from pipelines.overwriting import Overwriting, check_same_encoder, finished_features
+from pipelines.progress import Reporter, plain_table, print_table
+from pipelines.workspace import RANDOM, Workspace, catalogue_digest, read_table
 
-FORMS = "; ".join(family.form for family in ENCODERS.values())
+ENCODER_FORMS = "\n".join(f"  {each.form}\n      {each.meaning}" for each in ENCODERS.values())
 
 
-class ExtractionConfig(EmbedOptions, Config):
+class ExtractionConfig(EmbedOptions, Overwriting):
     """What is encoded by what, and under what circumstances."""
 
-    encoder: str = Field(description=f"The encoder: {FORMS}.")
+    encoder: str = Field(description="The encoder, in one of the forms above.")
     dataset: str | None = Field(
         default=None, description="The data set; may be left out where there is just one."
     )
@@ -46,7 +40,7 @@ class ExtractionConfig(EmbedOptions, Config):
         description="Name of the feature set.  [default: the encoder's family, or random-DIM]",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    seed: int = Field(default=0, description="Seed of PyTorch, for an encoder with chance in it.")
+    seed: Seed = Field(default=0, description="Seed of PyTorch, for an encoder with chance in it.")
 
 
 def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> Manifest:
@@ -58,13 +52,16 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
         reporter: Where to tell progress.
 
     Raises:
-        UserError: The data set, the encoder or the device cannot be had, or do not fit.
+        UserError: The data set, the encoder or the device cannot be had, or do not fit; or the
+            folder holds another encoder's features.
     """
     folder = feature_folder(config, workspace)
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
     dataset = workspace.dataset(config.dataset)
-    catalog = Catalog.from_table(read_table(dataset.items, ["item_id"]), dataset.images)
+    dataset.require_prepared()
+    items = read_table(dataset.items, ["item_id"])
+    catalog, items_digest = Catalog.from_table(items, dataset.images), catalogue_digest(items)
     encoder = create_encoder(config.encoder).to(device)
     what = plan(encoder, catalog, config)
     identity = {
@@ -72,8 +69,9 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
         "fingerprint": encoder.fingerprint(),
         "precision": config.precision,
     }
-    finished = find_finished(folder, identity, what, config.dtype, catalog)
-    if finished:
+    check_same_encoder(folder, identity, config.overwrite)
+    finished = find_finished(folder, identity, what, config.dtype, items_digest)
+    if finished and _same_content(folder, finished, catalog):
         reporter.say(f"{folder} is up to date, nothing is to be done")
         return finished
     reporter.say(f"{len(catalog):,} items, encoder {encoder.spec}, {device} -> {folder}")
@@ -86,7 +84,7 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
         encoder=identity,
         normalized=what.normalized,
         fusion=what.fusion,
-        items_digest=items_digest(catalog.item_ids),
+        items_digest=items_digest,
         seconds=time.monotonic() - start,
     )
 
@@ -104,17 +102,11 @@ def feature_folder(config: ExtractionConfig, workspace: Workspace) -> Path:
 
 
 def find_finished(
-    folder: Path, identity: dict[str, str], what: Plan, dtype: str, catalog: Catalog
+    folder: Path, identity: dict[str, str], what: Plan, dtype: str, items_digest: str
 ) -> Manifest | None:
-    """The manifest of a folder that already holds exactly what would be written, else None.
-
-    Everything is compared by content: encoder, items, each item's text and picture, the shards.
-    """
-    if not (folder / MANIFEST).is_file():
-        return None
-    try:
-        manifest = Manifest.read(folder)
-    except UserError:  # of another format, or torn: it is going to be replaced
+    """The manifest of a folder whose features were made just as is asked for, else None."""
+    manifest = finished_features(folder)
+    if manifest is None:
         return None
     # The spec only says where the weights were found.
     same = all(manifest.encoder.get(key) == identity[key] for key in ("fingerprint", "precision"))
@@ -123,11 +115,11 @@ def find_finished(
         what.fusion,
         dtype,
     )
-    same = same and manifest.items_digest == items_digest(catalog.item_ids)
-    return manifest if same and _same_content(folder, manifest, catalog) else None
+    return manifest if same and manifest.items_digest == items_digest else None
 
 
 def _same_content(folder: Path, manifest: Manifest, catalog: Catalog) -> bool:
+    """Whether every shard is whole, and every item's text and picture is what was encoded."""
     contents: list[str] = []
     for shard in manifest.shards:
         path = folder / shard.file
@@ -173,20 +165,36 @@ def _bars(reporter: Reporter, what: Plan, total: int) -> Iterator[Progress]:
 def report(manifest: Manifest, folder: Path) -> None:
     """Print what a feature folder holds: a table and one line."""
     problems = Counter((problem.modality, problem.problem) for problem in read_ledger(folder))
-    table = Table("modality", "size", "items", "absent", box=None, pad_edge=False)
+    rows = []
     for name, dim in manifest.dims.items():
         absent = [
             f"{count:,} {kind}" for (of, kind), count in sorted(problems.items()) if of == name
         ]
-        table.add_row(name, str(dim), f"{manifest.present[name]:,}", ", ".join(absent) or "-")
-    print_table(table)
+        rows.append((name, str(dim), f"{manifest.present[name]:,}", ", ".join(absent) or "-"))
+    print_table(plain_table(("modality", "size", "items", "absent"), rows, ("size", "items")))
     click.echo(
         f"{manifest.rows:,} items, {manifest.items_per_second:,.1f} items/s, "
         f"encoder {manifest.encoder['spec']}, fusion {manifest.fusion or 'none'}: {folder}"
     )
 
 
-@click.command("extract")
+HELP = f"""Encode a data set's pictures and texts into shards.
+
+\b
+mmrec-extract --encoder offline
+mmrec-extract --dataset sports --encoder clip --precision bf16 --batch-size 256
+mmrec-extract --encoder hf:google/siglip-base-patch16-224 --features siglip
+
+Broken and missing pictures and empty texts are recorded and told, never skipped in silence. What
+is done already is not done again; after a change of the catalogue the same command does it anew.
+
+\b
+Encoders:
+{ENCODER_FORMS}
+"""
+
+
+@click.command("extract", help=HELP)
 @options_of(ExtractionConfig)
 @common_options
 def command(

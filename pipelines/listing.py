@@ -12,11 +12,15 @@ from pipelines.tables import metrics_table
 from pipelines.workspace import Workspace
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.option("--dataset", help="Data set; may be left out where there is one.")
 @common_options
 def command(root: Path, quiet: bool, dataset: str | None) -> None:
-    """List a data set's finished runs in one table: test metrics, each under its protocol."""
+    """List a data set's finished runs in one table: test metrics, each under its protocol.
+
+    \b
+    mmrec-runs --dataset toy
+    """
     workspace = Workspace(root)
     name = workspace.dataset(dataset).name
     folders = workspace.runs(name)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from extract.errors import UserError, unknown_name
-from extract.shards import MODALITIES, digest
-from pipelines.workspace import RANDOM, SHUFFLED, Dataset, read_table
+from extract.files import digest
+from extract.manifest import Manifest, items_digest
+from extract.shards import MODALITIES
+from pipelines.workspace import RANDOM, SHUFFLED, Dataset, catalogue_digest, read_table
 from recommend.features import FeatureStore, load_features, random_features
 from recommend.interactions import InteractionLog
 
@@ -84,9 +86,21 @@ def load_store(
             "Make one with mmrec-extract",
         )
     store = load_features(dataset.features(name), log.items, name)
+    _check_made_from(dataset, name)
     if modalities is None:
         modalities = [m for m in DEFAULT_MODALITIES if m in store.tables] or list(store.tables)
     return store.only(modalities)
+
+
+def _check_made_from(dataset: Dataset, name: str) -> None:
+    """Refuse features of what the items were before; given matrices know the ids only."""
+    items = read_table(dataset.items, ["item_id"])
+    made_from = Manifest.read(dataset.features(name)).items_digest
+    if made_from not in (catalogue_digest(items), items_digest(items["item_id"].to_pylist())):
+        raise UserError(
+            f"the features {name!r} were made from other texts or pictures than data set "
+            f"{dataset.name!r} has now; run their mmrec-extract command again"
+        )
 
 
 def only_features(dataset: Dataset) -> str:

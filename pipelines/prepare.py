@@ -1,17 +1,16 @@
 """``mmrec-prepare``: a catalogue and a log become a data set; matrices become features."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-from rich.table import Table
 
-from extract.errors import unknown_name
-from extract.shards import Manifest
-from pipelines.cli import common_options
-from pipelines.config import Config, options_of, resolve
-from pipelines.progress import Reporter, print_table
+from extract.manifest import Manifest
+from pipelines.cli import NearestGroup, common_options
+from pipelines.config import options_of, resolve
+from pipelines.overwriting import Overwriting, check_same_source
+from pipelines.progress import Reporter, counts_table, print_table
 from pipelines.sources import inter, table, toy
 from pipelines.sources.features import FeaturesConfig, write_features
 from pipelines.sources.writing import Prepared, write_dataset
@@ -19,18 +18,72 @@ from pipelines.workspace import Dataset, Workspace, read_table
 
 
 class Source(NamedTuple):
-    """A kind of source: its settings, what reads it, and the line that ``--help`` shows."""
+    """A kind of source: its settings, what reads it, and what ``--help`` says."""
 
-    config: type[Config]
+    config: type[Overwriting]
     prepare: Callable[[Any, Reporter], Prepared]
-    meaning: str
+    help: str
 
 
 SOURCES = {
-    "toy": Source(toy.ToyConfig, toy.prepare, "A generated shop: pictures, texts, users."),
-    "table": Source(table.TableConfig, table.prepare, "A log and items in TSV, CSV or Parquet."),
-    "inter": Source(inter.InterConfig, inter.prepare, "MMRec's .inter form with its own split."),
+    "toy": Source(
+        toy.ToyConfig,
+        toy.prepare,
+        """A generated shop: pictures, texts, users with tastes.
+
+        Its items have a shape, colours and a pattern, which a picture shows, and a style, which the
+        text tells; what users take depends on both. A few items lack something, as in real data.
+
+        \b
+        mmrec-prepare toy
+        mmrec-prepare toy --dataset small --items 200 --users 300
+        """,
+    ),
+    "table": Source(
+        table.TableConfig,
+        table.prepare,
+        """A log and items in TSV, CSV or Parquet.
+
+        \b
+        mmrec-prepare table --dataset shop --interactions log.csv
+        mmrec-prepare table --dataset films --interactions ratings.tsv --items films.tsv \\
+            --images posters --text '{title} ({year}). {overview}' --min-rating 4 --k-core 5
+
+        Columns are found by their usual names (userID, user_id, asin, title ...), or named by
+        option. Ids are text and stay as they are written.
+
+        An item's text is a template with columns in curly brackets; what is empty for an item is
+        left out together with the words before it. Without a template it is the column text, or
+        title and description. An item's picture is looked for in the folders of --images: first
+        the path in the column of pictures, then a file named ITEM_ID.jpg, .png and so on.
+
+        The split is random among each user's interactions; or temporal, by one clock for all
+        users; or item-cold, which withholds items from training altogether.
+        """,
+    ),
+    "inter": Source(
+        inter.InterConfig,
+        inter.prepare,
+        """MMRec's .inter form, which brings its own split.
+
+        \b
+        mmrec-prepare inter --dataset baby --interactions baby.inter
+        mmrec-prepare inter --dataset baby --interactions baby.inter --items items.tsv
+
+        The file has the columns userID, itemID and x_label, which is 0 for training, 1 for
+        validation and 2 for test. Texts and pictures are found as in mmrec-prepare table.
+        """,
+    ),
 }
+FEATURES_HELP = """Existing .npy matrices become features.
+
+Row n of a matrix belongs to the item with the id n, as in MMRec's data sets. Rows that are zero or
+not finite are recorded as absent.
+
+\b
+mmrec-prepare features --dataset baby --features given \\
+    --image image_feat.npy --text text_feat.npy
+"""
 
 
 def run(kind: str, config: Any, workspace: Workspace, reporter: Reporter) -> dict[str, Any]:
@@ -43,9 +96,11 @@ def run(kind: str, config: Any, workspace: Workspace, reporter: Reporter) -> dic
         reporter: Where to tell progress.
 
     Raises:
-        UserError: The source's files and the settings do not fit together.
+        UserError: The source's files and the settings do not fit together, or the name is taken by
+            a data set that was made otherwise.
     """
     dataset = workspace.new_dataset(config.dataset)
+    check_same_source(dataset, kind, config)
     prepared = SOURCES[kind].prepare(config, reporter)
     described = write_dataset(dataset, prepared, reporter)
     reporter.say(f"the data set {dataset.name!r} lies in {dataset.folder}")
@@ -56,34 +111,36 @@ def run_features(config: FeaturesConfig, dataset: Dataset, reporter: Reporter) -
     """Make a feature set of a data set from matrices.
 
     Raises:
-        UserError: The matrices do not fit the data set.
+        UserError: The matrices do not fit the data set, or the name is taken by other features.
     """
     item_ids = read_table(dataset.items, ["item_id"])["item_id"].to_pylist()
     folder = dataset.features(config.features)
-    manifest = write_features(folder, item_ids, config.files, reporter)
+    manifest = write_features(folder, item_ids, config.files, reporter, config.overwrite)
     reporter.say(f"the features {config.features!r} lie in {folder}")
     return manifest
 
 
-class SourceGroup(click.Group):
-    """A group that tells the nearest source where an unknown one is asked for."""
+class SourceGroup(NearestGroup):
+    """The group of sources."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command and its arguments."""
-        if args[0] not in self.commands:
-            raise click.UsageError(str(unknown_name("source", args[0], self.commands)))
-        return super().resolve_command(ctx, args)
+    kind = "source"
 
 
-@click.group(cls=SourceGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=SourceGroup)
 def command() -> None:
-    """A catalogue and a log become a data set, data/NAME/."""
+    """A catalogue and a log become a data set, data/NAME/.
+
+    \b
+    mmrec-prepare toy
+    mmrec-prepare table --dataset shop --interactions log.csv --items items.csv --images pictures
+
+    Making a data set again with the same settings replaces it; with other ones it is refused
+    unless --overwrite is given.
+    """
 
 
 def _add(kind: str, source: Source) -> None:
-    @command.command(kind, help=source.meaning)
+    @command.command(kind, help=source.help)
     @options_of(source.config)
     @common_options
     def prepare_source(
@@ -91,14 +148,14 @@ def _add(kind: str, source: Source) -> None:
     ) -> None:
         config = resolve(source.config, given, config_file, sets)
         described = run(kind, config, Workspace(root), Reporter(quiet))
-        _print_counts(described["counts"])
+        print_table(counts_table(described["counts"]))
 
 
 for _kind, _source in SOURCES.items():
     _add(_kind, _source)
 
 
-@command.command("features", help="Existing .npy matrices become features.")
+@command.command("features", help=FEATURES_HELP)
 @options_of(FeaturesConfig)
 @common_options
 def features_command(
@@ -109,13 +166,4 @@ def features_command(
     dataset = Workspace(root).dataset(config.dataset)
     manifest = run_features(config, dataset, Reporter(quiet))
     present = {f"with {modality}": count for modality, count in manifest.present.items()}
-    _print_counts({"items": manifest.rows} | present)
-
-
-def _print_counts(counts: Mapping[str, int]) -> None:
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column("what")
-    shown.add_column("count", justify="right")
-    for name, count in counts.items():
-        shown.add_row(name, f"{count:,}")
-    print_table(shown)
+    print_table(counts_table({"items": manifest.rows} | present))

@@ -1,16 +1,22 @@
-"""Progress on stderr: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""What a command says: progress on stderr, and its result as tables on stdout.
 
-import sys
+Progress is bars on a terminal, plain lines elsewhere, nothing when quiet.
+"""
+
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 10.0
+# Of a table, in letters; rich cuts cells that do not fit into a console's width.
+WIDEST = 100_000
 
 
 class Advance(Protocol):
@@ -29,11 +35,13 @@ class Reporter:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, highlight=False, quiet=quiet, soft_wrap=True)
+        self.console = Console(
+            stderr=True, quiet=quiet, soft_wrap=True, highlight=False, markup=False, emoji=False
+        )
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     @contextmanager
     def bar(
@@ -105,7 +113,41 @@ def _rate(done: int, seconds: float, unit: str) -> str:
     return f"{done / max(seconds, 1e-9):,.1f} {unit}/s"
 
 
+def plain_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], right: Collection[str] = ()
+) -> Table:
+    """A table whose cells show exactly what they hold: nothing in them is taken for markup.
+
+    Args:
+        columns: Headings.
+        rows: The cells, as many as there are columns.
+        right: The columns that are aligned to the right, as figures are.
+    """
+    table = Table(box=None, pad_edge=False, header_style="")
+    for name in columns:
+        heading = Text.assemble((name, "bold"))  # its letters only, not the padding
+        table.add_column(heading, justify="right" if name in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_printable(cell)) for cell in row))
+    return table
+
+
+def counts_table(counts: Mapping[str, int]) -> Table:
+    """What was counted, and the counts."""
+    rows = [(what, f"{count:,}") for what, count in counts.items()]
+    return plain_table(("what", "count"), rows, right=("count",))
+
+
 def print_table(table: Table) -> None:
-    """A result for people: on stdout, as wide as it needs to be where stdout is no terminal."""
-    width = None if sys.stdout.isatty() else 200
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+    """A result for people: on stdout, as wide as it needs to be, so that no figure is cut."""
+    # With a height, too, or rich would take a terminal without abilities to be 80 letters wide.
+    console = Console(width=WIDEST, height=25, highlight=False)
+    with console.capture() as printed:
+        console.print(table)
+    # Without the padding, a terminal that is narrower than one cell wraps that one's line only.
+    click.echo("\n".join(line.rstrip() for line in printed.get().split("\n")), nl=False)
+
+
+def _printable(cell: str) -> str:
+    """A cell in one line, with escapes for what would move the cursor."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cell)

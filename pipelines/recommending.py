@@ -13,7 +13,7 @@ import torch
 from scipy.sparse import csr_array
 
 from extract.errors import UserError
-from extract.shards import replacing
+from extract.files import replacing
 from pipelines.cli import common_options
 from pipelines.devices import resolve_device
 from pipelines.evaluating import CPU, open_run
@@ -90,7 +90,7 @@ def read_user_ids(path: Path) -> list[str]:
     return user_ids
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("run_name", metavar="RUN")
 @click.option(
     "--users",

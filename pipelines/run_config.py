@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from extract.errors import UserError, unknown_name
-from extract.shards import digest
-from pipelines.config import Config, merged_settings, read_toml, validate
+from extract.files import digest
+from pipelines.config import Config, Seed, merged_settings, read_toml, validate
 from recommend.evaluate import Protocol
 from recommend.models import model_class
 from recommend.train import TrainOptions
@@ -29,7 +29,7 @@ class RunConfig(Config):
         "strict", description="strict hides validation items at test; mmrec, to compare, does not."
     )
     run: str | None = Field(None, description="Name of the run; made from the settings if absent.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: Seed = Field(0, description="Seed of everything random.")
     device: str = Field("auto", description="auto, cpu or cuda[:n].")
     model: dict[str, Any] = Field(description="The model's name and settings.")
     train: TrainOptions = Field(TrainOptions(), description="The circumstances of training.")

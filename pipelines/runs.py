@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from extract.errors import UserError
-from extract.shards import replacing, write_json
+from extract.files import replacing, write_json
 from pipelines.config import write_toml
 from pipelines.run_config import RunConfig, read_run_config
 from pipelines.workspace import read_json, write_table

@@ -5,7 +5,10 @@ from typing import Any
 
 from rich.table import Table
 
+from pipelines.progress import plain_table
+
 SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "map@20", "mrr@20")
+FIGURES = ("users", "epoch", *SHOWN, "seconds")
 
 
 def metrics_table(runs: Iterable[Mapping[str, Any]]) -> Table:
@@ -14,20 +17,18 @@ def metrics_table(runs: Iterable[Mapping[str, Any]]) -> Table:
     Args:
         runs: The contents of metrics.json files.
     """
-    table = Table(box=None, pad_edge=False)
-    for column in ("model", "features", "seed", "protocol"):
-        table.add_column(column)
-    for column in ("users", "epoch", *SHOWN, "seconds"):
-        table.add_column(column, justify="right")
-    for metrics in runs:
-        table.add_row(
-            metrics["model"],
-            metrics["features"] if metrics["modalities"] else "-",  # given is not used
-            str(metrics["seed"]),
-            metrics["protocol"],
-            f"{metrics['users']:,}",
-            str(metrics["selection"]["epoch"]),
-            *(f"{metrics['test'][name]:.4f}" for name in SHOWN),
-            f"{metrics['seconds']:.0f}",
-        )
-    return table
+    columns = ("model", "features", "seed", "protocol", *FIGURES)
+    return plain_table(columns, map(_row, runs), right=FIGURES)
+
+
+def _row(metrics: Mapping[str, Any]) -> list[str]:
+    return [
+        metrics["model"],
+        metrics["features"] if metrics["modalities"] else "-",  # what is given need not be used
+        str(metrics["seed"]),
+        metrics["protocol"],
+        f"{metrics['users']:,}",
+        str(metrics["selection"]["epoch"]),
+        *(f"{metrics['test'][name]:.4f}" for name in SHOWN),
+        f"{metrics['seconds']:.0f}",
+    ]

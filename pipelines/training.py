@@ -214,7 +214,7 @@ def _metrics(
     }
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.option("--model", help="popularity, itemknn, bpr, lightgcn, vbpr or freedom.")
 @options_of(RunConfig)
 @common_options

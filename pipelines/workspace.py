@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extract.errors import UserError, unknown_name
-from extract.shards import replacing
+from extract.files import replacing
+from extract.manifest import items_digest
 from recommend.interactions import SPLITS as SPLITS  # re-exported: part of the files' format
 
 # Feature names that every training command makes itself; no folder has one of them.
@@ -179,6 +180,20 @@ def _check_name(kind: str, name: str) -> None:
         raise UserError(
             f"a {kind} is named like a folder, without slashes or a leading dot; found {name!r}"
         )
+
+
+def catalogue_digest(items: pa.Table) -> str:
+    """The `items_digest` of a catalogue's ids, texts and pictures' paths.
+
+    Args:
+        items: The content of items.parquet.
+    """
+    nothing = pa.nulls(items.num_rows, pa.string())
+    ids, texts, images = (
+        (items[name] if name in items.column_names else nothing).to_pylist()
+        for name in ("item_id", "text", "image")
+    )
+    return items_digest(ids, texts, images)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from extract.errors import UserError
-from extract.shards import ShardReader, digest
+from extract.files import digest
+from extract.shards import ShardReader, usable_rows
 from recommend.interactions import IdMap
 
 Tables = Mapping[str, Tensor]
@@ -102,14 +103,6 @@ class FeatureStore:
             name=f"shuffled:{self.name}",
             digest=digest([self.digest, f"shuffled {seed}"]),
         )
-
-
-def usable_rows(vectors: np.ndarray) -> np.ndarray:
-    """Which rows of (n, d) vectors are finite and not zero, (n,) bool.
-
-    A zero vector has no direction: its cosine with anything is 0/0.
-    """
-    return np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
 
 
 def load_features(folder: Path, items: IdMap, name: str) -> FeatureStore:

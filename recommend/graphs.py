@@ -11,7 +11,7 @@ from scipy.sparse import csr_array, diags_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recommend.features import usable_rows
+from extract.shards import usable_rows
 from recommend.index import nearest
 
 

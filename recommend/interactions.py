@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from extract.errors import UserError
-from extract.shards import digest
+from extract.files import digest
 
 SPLITS = ("train", "validation", "test")
 

@@ -1,6 +1,7 @@
 """The control: vectors that depend on the content and mean nothing."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from extract.encoders.base import Collate, Encoder, Tokens
 from extract.errors import UserError
+
+# Far beyond any encoder's vectors; a slip of the keyboard must not ask for all the memory.
+LARGEST_DIM = 65_536
 
 
 class RandomEncoder(Encoder):
@@ -57,10 +61,13 @@ def create_random(name: str) -> RandomEncoder:
     """The encoder of ``random:DIM``.
 
     Raises:
-        UserError: DIM is not a positive number.
+        UserError: DIM is not a number from 1 to `LARGEST_DIM`.
     """
-    if not name.isascii() or not name.isdigit() or int(name) == 0:
-        raise UserError(f"random:DIM needs a vector size, such as random:64; found {name!r}")
+    if not re.fullmatch("[0-9]{1,9}", name) or not 1 <= int(name) <= LARGEST_DIM:
+        raise UserError(
+            f"random:DIM needs a vector size, such as random:64, at most {LARGEST_DIM:,}; found "
+            f"{name!r}"
+        )
     return RandomEncoder(int(name))
 
 

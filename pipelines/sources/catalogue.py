@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,19 +25,23 @@ class CatalogueConfig(Config):
     """Where items, their texts and their pictures come from."""
 
     items: Path | None = Field(
-        None, description="Items: TSV, CSV or Parquet; else the items of the log, without texts."
+        None, description="The items: TSV, CSV or Parquet.  [default: the items of the log]"
     )
     images: tuple[Path, ...] = Field(
-        (), description="Folder of pictures named ITEM_ID.jpg; repeat it in order of preference."
+        (), description="Folder of pictures; may be repeated, the preferred one first."
     )
     text: str | None = Field(
-        None, description="An item's text from columns, such as '{title}. {overview}'."
+        None,
+        description="An item's text from columns, such as '{title}. {year}'.  [default: guessed]",
     )
     image_column: str | None = Field(
-        None, description="Column of picture paths under the folders, for other file names."
+        None, description="Column of picture paths under the folders.  [default: guessed]"
     )
     keep_all_items: bool = Field(
         False, description="Keep items of which no interaction is left, as cold items."
+    )
+    unknown_items: Literal["error", "drop"] = Field(
+        "error", description="What to do with interactions whose item the items file lacks."
     )
 
 
@@ -134,7 +139,7 @@ def _picture_names(source: Columns | None, n: int, config: CatalogueConfig) -> p
     name = source.find("image", config.image_column) if source else None
     if source is None or name is None:
         return pa.nulls(n, pa.string())
-    return pc.cast(source.table[name], pa.string()).combine_chunks()
+    return source.words(name)
 
 
 def _pictures(items: pa.Table, config: CatalogueConfig) -> tuple[pa.Array, dict[str, Draw]]:

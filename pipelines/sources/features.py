@@ -10,23 +10,23 @@ import numpy as np
 from pydantic import Field
 
 from extract.errors import UserError
+from extract.files import digest, file_sha256
+from extract.manifest import Manifest, items_digest
 from extract.shards import (
     MODALITIES,
     EmbeddingBatch,
-    Manifest,
     Problem,
     ShardWriter,
-    digest,
-    file_sha256,
-    items_digest,
+    unusable_rows,
+    usable_rows,
 )
-from pipelines.config import Config
+from pipelines.overwriting import Overwriting, check_same_encoder
 from pipelines.progress import Reporter
 
 ROWS_PER_SHARD = 8192
 
 
-class FeaturesConfig(Config):
+class FeaturesConfig(Overwriting):
     """Settings of ``mmrec-prepare features``."""
 
     dataset: str | None = Field(None, description="The data set; may be left out if only one is.")
@@ -43,7 +43,11 @@ class FeaturesConfig(Config):
 
 
 def write_features(
-    folder: Path, item_ids: Sequence[str], files: Mapping[str, Path], reporter: Reporter
+    folder: Path,
+    item_ids: Sequence[str],
+    files: Mapping[str, Path],
+    reporter: Reporter,
+    overwrite: bool = False,
 ) -> Manifest:
     """Write a feature folder from matrices whose row i belongs to the item with id ``str(i)``.
 
@@ -54,10 +58,11 @@ def write_features(
         item_ids: The catalogue's ids, in its order, all of them whole numbers.
         files: Modality to ``.npy`` file of (rows, dim) numbers.
         reporter: Where to tell progress.
+        overwrite: Whether to replace finished features that were not made from these matrices.
 
     Raises:
-        UserError: No file is given, one is not such a matrix, an id is not a number, or a matrix
-            has fewer rows than the items need.
+        UserError: No file is given, one is not such a matrix, an id is not a number, a matrix has
+            fewer rows than the items need, or the folder holds other features.
     """
     start = time.monotonic()
     if not files:
@@ -66,6 +71,8 @@ def write_features(
     matrices = {modality: _open_matrix(path) for modality, path in files.items()}
     for modality, matrix in matrices.items():
         _check_covers(files[modality], matrix, rows, reporter)
+    encoder = _identity(files)
+    check_same_encoder(folder, encoder, overwrite)
     writer = ShardWriter(folder, {name: matrix.shape[1] for name, matrix in matrices.items()})
     unit_length = dict.fromkeys(matrices, True)
     with reporter.bar("features", len(rows)) as advance:
@@ -78,14 +85,18 @@ def write_features(
             for modality in matrices:
                 unit_length[modality] &= _has_unit_length(batch, modality)
             advance(len(batch.item_ids))
-    parts = [part for modality in files for part in (modality, file_sha256(files[modality]))]
     return writer.finish(
-        encoder={"spec": "npy", "fingerprint": digest(parts)},
+        encoder=encoder,
         normalized=unit_length,
         fusion="given" if "fused" in files else None,
         items_digest=items_digest(item_ids),
         seconds=time.monotonic() - start,
     )
+
+
+def _identity(files: Mapping[str, Path]) -> dict[str, str]:
+    parts = [part for modality in files for part in (modality, file_sha256(files[modality]))]
+    return {"spec": "npy", "fingerprint": digest(parts)}
 
 
 def _row_numbers(item_ids: Sequence[str]) -> np.ndarray:
@@ -128,10 +139,8 @@ def _batch(item_ids: Sequence[str], matrices: Mapping[str, np.ndarray]) -> Embed
     for modality, matrix in matrices.items():
         with np.errstate(over="ignore"):
             vectors[modality] = matrix.astype(np.float32)
-        finite = np.isfinite(vectors[modality]).all(axis=1)
-        zero = (vectors[modality] == 0).all(axis=1)
-        present[modality] = finite & ~zero
-        for absent, problem in ((zero, "zero"), (~finite, "not_finite")):
+        present[modality] = usable_rows(vectors[modality])
+        for problem, absent in unusable_rows(vectors[modality]).items():
             problems += [
                 Problem(item_ids[int(row)], modality, problem, "row of the matrix")
                 for row in np.flatnonzero(absent)

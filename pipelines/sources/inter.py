@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from extract.errors import UserError
+from pipelines.overwriting import Overwriting
 from pipelines.progress import Reporter
 from pipelines.sources.catalogue import CatalogueConfig, catalogue_of, read_items, source_files
 from pipelines.sources.log import (
     LogColumns,
+    Steps,
     first_of_each_pair,
     in_order,
     of_known_items,
@@ -26,12 +27,14 @@ from pipelines.workspace import SPLITS
 LABELS = {"0": "train", "1": "validation", "2": "test"}
 
 
-class InterConfig(LogColumns, CatalogueConfig):
+class InterConfig(CatalogueConfig, LogColumns, Overwriting):
     """Settings of ``mmrec-prepare inter``."""
 
     dataset: str = Field(description="Name of the data set to make.")
     interactions: Path = Field(description="The .inter file: userID, itemID, x_label.")
-    label_column: str | None = Field(None, description="Column of splits, 0, 1 or 2.")
+    label_column: str | None = Field(
+        None, description="Column of splits, 0, 1 or 2.  [default: guessed]"
+    )
 
 
 def prepare(config: InterConfig, reporter: Reporter) -> Prepared:
@@ -43,17 +46,15 @@ def prepare(config: InterConfig, reporter: Reporter) -> Prepared:
     """
     log, source = read_log(config.interactions, config)
     log = log.append_column("split", _splits(source, config))
-    steps = {"interactions read": log.num_rows}
     rows = read_items(config.items, config.item_column, log)
-    log = in_order(of_known_items(log, rows.ids, "error"))
-    _check_no_pair_in_two_splits(log, config.interactions)
-    left = first_of_each_pair(log)
-    if left.num_rows < log.num_rows:
-        steps["that repeat a pair"] = log.num_rows - left.num_rows
-        reporter.say(f"that repeat a pair: {log.num_rows - left.num_rows:,}")
-    items, pictures = catalogue_of(rows, left, config)
+    steps = Steps(log, reporter)
+    steps.leave_out("with unknown items", of_known_items(log, rows.ids, config.unknown_items))
+    ordered = in_order(steps.log)
+    _check_no_pair_in_two_splits(ordered, config.interactions)
+    steps.leave_out("that repeat a pair", first_of_each_pair(ordered))
+    items, pictures = catalogue_of(rows, steps.log, config)
     files = source_files(config, config.interactions)
-    return Prepared("inter", items, left, pictures, config, steps, files)
+    return Prepared("inter", items, steps.log, pictures, config, steps.counts, files)
 
 
 def _splits(source: Columns, config: InterConfig) -> pa.Array:
@@ -63,7 +64,7 @@ def _splits(source: Columns, config: InterConfig) -> pa.Array:
             f"{source.path} has no column x_label with the split; found "
             f"{', '.join(source.table.column_names)}; split it with mmrec-prepare table"
         )
-    labels = pc.cast(source.table[name], pa.string()).to_pylist()
+    labels = source.words(name).to_pylist()
     splits = [LABELS.get(label, label) for label in labels]
     wrong = [split for split in splits if split not in SPLITS]
     if wrong:

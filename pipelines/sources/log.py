@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from extract.errors import UserError
-from pipelines.config import Config
+from pipelines.config import Config, Seed
+from pipelines.progress import Reporter
 from pipelines.sources.reading import Columns, read_columns
 from pipelines.workspace import SPLITS
 from recommend.splits import check_ratios, item_cold_split, k_core, random_split, temporal_split
@@ -23,23 +24,63 @@ from recommend.splits import check_ratios, item_cold_split, k_core, random_split
 class LogColumns(Config):
     """What the columns of a log are called; guessed where not given."""
 
-    user_column: str | None = Field(None, description="Column of user ids.")
-    item_column: str | None = Field(None, description="Column of item ids, in both files.")
-    rating_column: str | None = Field(None, description="Column of ratings.")
-    timestamp_column: str | None = Field(None, description="Column of times.")
+    user_column: str | None = Field(None, description="Column of user ids.  [default: guessed]")
+    item_column: str | None = Field(
+        None, description="Column of item ids, in both files.  [default: guessed]"
+    )
+    rating_column: str | None = Field(None, description="Column of ratings.  [default: guessed]")
+    timestamp_column: str | None = Field(None, description="Column of times.  [default: guessed]")
 
 
 class SplitConfig(Config):
     """Which interactions are for training, validation and test."""
 
     split: Literal["random", "temporal", "item-cold"] = Field(
-        "random",
-        description="Random per user; by one clock for all users; or withheld items.",
+        "random", description="How held-out interactions are chosen."
     )
     ratios: tuple[float, ...] = Field(
         (0.8, 0.1, 0.1), description="Shares of training, validation and test."
     )
-    seed: int = Field(0, description="Seed of everything drawn.")
+    seed: Seed = Field(0, description="Seed of everything drawn.")
+
+
+class Steps:
+    """A log that becomes smaller step by step; each step is counted and told.
+
+    Args:
+        log: All interactions.
+        reporter: Where to tell the counts.
+
+    Attributes:
+        log: The interactions that are left.
+        counts: How many were read, and how many each step left out.
+    """
+
+    def __init__(self, log: pa.Table, reporter: Reporter) -> None:
+        self.log = log
+        self.counts: dict[str, int] = {}
+        self._reporter = reporter
+        self._count("interactions read", log.num_rows)
+
+    def leave_out(self, what: str, left: pa.Table) -> None:
+        """Go on with those that are left.
+
+        Args:
+            what: What the others are, such as ``"rated below 4"``.
+            left: The log without them.
+
+        Raises:
+            UserError: Nothing is left.
+        """
+        if not left.num_rows:
+            raise UserError(f"no interaction is left after leaving out those {what}; ask for less")
+        if left.num_rows < self.log.num_rows:
+            self._count(what, self.log.num_rows - left.num_rows)
+        self.log = left
+
+    def _count(self, what: str, count: int) -> None:
+        self.counts[what] = count
+        self._reporter.say(f"{what}: {count:,}")
 
 
 def read_log(path: Path, names: LogColumns) -> tuple[pa.Table, Columns]:
@@ -147,16 +188,6 @@ def numbered(ids: pa.ChunkedArray) -> np.ndarray:
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rank[encoded.indices.to_numpy()]
-
-
-def require_rows(log: pa.Table, after: str) -> None:
-    """Check that something is left.
-
-    Raises:
-        UserError: Nothing is.
-    """
-    if not log.num_rows:
-        raise UserError(f"no interaction is left after {after}; ask for less")
 
 
 def _times(log: pa.Table) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from extract.errors import UserError
-from extract.shards import digest
+from extract.files import digest
 
 # In order of preference, where a folder has one item's picture in several formats.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")

@@ -88,7 +88,7 @@ class Columns:
                 f"the column {name!r} of {self.path} holds ids as {column.type}; expected text or "
                 "whole numbers, as others do not survive conversion"
             )
-        ids = pc.cast(column, pa.string()).combine_chunks()
+        ids = self.words(name)
         lacking = pc.sum(pc.or_kleene(pc.is_null(ids), pc.equal(ids, ""))).as_py() or 0
         if lacking:
             raise UserError(
@@ -97,34 +97,47 @@ class Columns:
             )
         return ids
 
+    def words(self, name: str) -> pa.Array:
+        """A column as text, null where empty.
+
+        Raises:
+            UserError: It holds something that cannot be written as text.
+        """
+        return self._cast(name, pa.string(), "text")
+
     def numbers(self, name: str) -> pa.Array:
         """A column as float64, null where empty.
 
         Raises:
             UserError: A value is not a number.
         """
-        return self._cast(name, pa.float64(), "numbers").combine_chunks()
+        return self._cast(name, pa.float64(), "numbers")
 
     def times(self, name: str) -> pa.Array:
         """A column as int64: whole numbers as they are, dates as seconds since 1970.
 
         Raises:
-            UserError: A value is neither.
+            UserError: A value is neither, or more than int64 holds.
         """
         column = self.table[name]
+        expected = "times as numbers or dates"
         if pa.types.is_integer(column.type):
-            return pc.cast(column, pa.int64()).combine_chunks()
+            return self._cast(name, pa.int64(), expected)
         if pa.types.is_temporal(column.type) or (_is_text(column.type) and _has_dashes(column)):
-            dates = self._cast(name, pa.timestamp("s"), "dates such as 2020-01-31 23:59:59")
-            return pc.cast(dates, pa.int64()).combine_chunks()
+            expected = "dates such as 2020-01-31 23:59:59"
+            return self._cast(name, pa.timestamp("s"), expected).cast(pa.int64())
         # Through float, since many files write whole seconds as 881250949.0; it holds them exactly
         # up to 2^53.
-        numbers = self._cast(name, pa.float64(), "times as numbers or dates")
-        return pc.cast(pc.floor(numbers), pa.int64()).combine_chunks()
+        seconds = pc.floor(self._cast(name, pa.float64(), expected))
+        return self._cast(name, pa.int64(), expected, seconds)
 
-    def _cast(self, name: str, kind: pa.DataType, expected: str) -> pa.ChunkedArray:
+    def _cast(
+        self, name: str, kind: pa.DataType, expected: str, values: pa.Array | None = None
+    ) -> pa.Array:
+        """A column, or what was already made of it, as another type."""
+        column = self.table[name].combine_chunks() if values is None else values
         try:
-            return pc.cast(self.table[name], kind, safe=not pa.types.is_temporal(kind))
+            return pc.cast(column, kind, safe=not pa.types.is_temporal(kind))
         except pa.ArrowException as error:
             raise UserError(
                 f"the column {name!r} of {self.path} should hold {expected}: {_short(error)}"

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from pipelines.overwriting import Overwriting
 from pipelines.progress import Reporter
 from pipelines.sources.log import SplitConfig, in_order, split_log
 from pipelines.sources.toy_pictures import COLOURS, PATTERNS, SHAPES, Look, draw_picture
@@ -20,7 +21,7 @@ FAULTS = {"no picture": 0.01, "lost picture": 0.01, "torn picture": 0.01, "no te
 BYTES_LEFT_OF_TORN = 900
 
 
-class ToyConfig(SplitConfig):
+class ToyConfig(SplitConfig, Overwriting):
     """Settings of ``mmrec-prepare toy``."""
 
     dataset: str = Field("toy", description="Name of the data set to make.")

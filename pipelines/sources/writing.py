@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.shards import digest, file_sha256, items_digest, write_json
+from extract.files import digest, file_sha256, write_json
 from pipelines.config import Config
 from pipelines.progress import Reporter
 from pipelines.workspace import SPLITS, Dataset, write_table
@@ -78,7 +78,7 @@ def describe(name: str, prepared: Prepared) -> dict[str, Any]:
             "pictures": len(prepared.pictures),
         },
         "digests": {
-            "item_ids": items_digest(items["item_id"].to_pylist()),
+            "item_ids": digest(items["item_id"].to_pylist()),
             "items": table_digest(items),
             "interactions": table_digest(log),
         },

@@ -1,18 +1,21 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from extract.errors import UserError
+from extract.files import file_sha256
+from extract.manifest import Manifest
 from extract.shards import (
     EmbeddingBatch,
-    Manifest,
     Problem,
     ShardReader,
     ShardWriter,
-    file_sha256,
     read_ledger,
+    unusable_rows,
+    usable_rows,
 )
 
 DIMS = {"image": 3, "text": 2}
@@ -123,6 +126,30 @@ def test_wrong_number_of_rows_is_told(folder):
         list(ShardReader(folder))
 
 
+def vectors_of(dim, dtype):
+    flat = pa.array(np.ones(3 * dim, dtype))
+    return pa.FixedSizeListArray.from_arrays(flat, dim)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "told"),
+    [
+        ("image", None, r"a column 'image' of float32\[3\], found none"),
+        ("image", vectors_of(4, "float32"), r"'image' of float32\[3\], found float32\[4\]"),
+        ("text", vectors_of(2, "float16"), r"'text' of float32\[2\], found float16\[2\]"),
+        ("text", pa.array([[1.0, 2.0]] * 3), r"'text' of float32\[2\], found list<.*>"),
+        ("item_id", pa.array([0, 1, 2]), "'item_id' of string, found int64"),
+        ("content", None, "'content' of string, found none"),
+    ],
+)
+def test_other_columns_than_the_manifest_says_are_told(folder, name, column, told):
+    path = folder / "part-00000.parquet"
+    table = pq.read_table(path).drop_columns(name)
+    pq.write_table(table if column is None else table.append_column(name, column), path)
+    with pytest.raises(UserError, match=f"part-00000.*{told}; .*run mmrec-extract again"):
+        list(ShardReader(folder))
+
+
 def test_folder_without_manifest_is_unfinished(folder, tmp_path):
     (folder / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"has no manifest\.json, so it is unfinished"):
@@ -191,3 +218,13 @@ def test_numbers_that_cannot_be_stored_are_told(tmp_path, dtype, value):
     bad.vectors["image"][1, 2] = value
     with pytest.raises(UserError, match=r"image vector of item 'item\.1' is not finite"):
         ShardWriter(tmp_path, DIMS, dtype).write(bad)
+
+
+def test_rows_that_say_nothing():
+    vectors = np.array([[1, 0], [0, 0], [np.nan, 1], [-np.inf, 0], [0, -1e-30], [-0.0, 0]])
+    assert usable_rows(vectors).tolist() == [True, False, False, False, True, False]
+    problems = {
+        name: np.flatnonzero(rows).tolist() for name, rows in unusable_rows(vectors).items()
+    }
+    assert problems == {"zero": [1, 5], "not_finite": [2, 3]}
+    assert usable_rows(np.zeros((0, 3))).shape == (0,)

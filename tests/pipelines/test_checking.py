@@ -7,16 +7,20 @@ import pytest
 from PIL import Image
 
 from extract.catalog import content_digest
-from extract.shards import EmbeddingBatch, ShardWriter, items_digest
+from extract.manifest import items_digest
+from extract.shards import EmbeddingBatch, ShardWriter
+from pipelines.checks import DATA_CHECKS, FEATURE_CHECKS
+from pipelines.sources.writing import table_digest
 
 ITEMS = ["a", "b", "c", "d"]
 LOG = [("u", "a", "train"), ("u", "b", "train"), ("u", "c", "test"), ("v", "d", "train")]
+TABLES = ("items", "interactions")
 LOG += [("v", "c", "train"), ("v", "a", "validation"), ("v", "b", "test")]
 
 
 @pytest.fixture
 def shop(tmp_path):
-    """A flawless data set without a description; written anew with other content on call."""
+    """A flawless data set; written anew with other content on call."""
     folder = tmp_path / "data" / "shop"
 
     def make(items=ITEMS, log=LOG, texts=None, images=None):
@@ -34,6 +38,9 @@ def shop(tmp_path):
             pa.table({"user_id": users, "item_id": taken, "split": splits}),
             folder / "interactions.parquet",
         )
+        tables = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES}
+        digests = {name: table_digest(table) for name, table in tables.items()}
+        (folder / "dataset.json").write_text(json.dumps({"digests": digests}))
         return folder
 
     make()
@@ -59,10 +66,9 @@ def check(mmrec):
 
 
 def only(lines, *expected):
-    """All lines but those of the data set's missing description and the expected are ok."""
-    ignored = {"tables changed since preparing", *expected}
+    """All lines but the expected are ok."""
     assert lines
-    assert not {name: line for name, line in lines.items() if line[0] != "ok"}.keys() - ignored
+    assert not {name for name, line in lines.items() if line[0] != "ok"} - {*expected}
 
 
 @pytest.mark.usefixtures("shop")
@@ -71,7 +77,7 @@ def test_a_flawless_data_set(check):
     assert outcome.code == 0
     assert outcome.err == ""
     only(lines)
-    assert lines["tables changed since preparing"][0] == "warn"
+    assert len(lines) == len(DATA_CHECKS) == 16
 
 
 @pytest.mark.parametrize(
@@ -110,6 +116,23 @@ def test_cold_items_and_items_of_which_content_says_nothing(shop, check):
     _, lines = check()
     assert lines["items without training users"] == ("warn", 2, "e; f")
     assert lines["items with neither text nor picture"] == ("warn", 1, "f")
+
+
+def test_without_a_description_preparing_did_not_finish(shop, check):
+    (shop() / "dataset.json").unlink()
+    outcome, lines = check()
+    assert lines["unfinished preparing"] == ("error", 1, "no dataset.json")
+    only(lines, "unfinished preparing")
+    assert outcome.code == 1
+
+
+@pytest.mark.parametrize("item", [r"i1\[/red]", "x[red]", "[/]", ":smile:", "a\nb\x1b[2J"])
+def test_ids_are_shown_as_they_are(shop, check, item):
+    shop(log=[*LOG, ("u", item, "train")])
+    outcome, lines = check()
+    shown = item.encode("unicode_escape").decode() if "\n" in item else item
+    assert lines["interactions with unknown items"] == ("error", 1, f"u with {shown}")
+    assert "\x1b" not in outcome.out
 
 
 def test_nothing_to_train_on(shop, check):
@@ -185,6 +208,7 @@ class TestFeatures:
         outcome, lines = check("--features", "f")
         assert outcome.code == 0
         only(lines)
+        assert len(lines) == len(DATA_CHECKS) + len(FEATURE_CHECKS) == 24
         counts = dict(line.rsplit(maxsplit=1) for line in outcome.out.splitlines()[:12])
         assert counts["image vectors of size 3"].strip() == "4"
         assert counts["text vectors of size 2"].strip() == "3"
@@ -230,7 +254,9 @@ class TestFeatures:
         assert lines["shards changed since extraction"] == ("error", 1, "part-00000.parquet")
         assert outcome.code == 1
 
-    @pytest.mark.parametrize("spoil", ["unfinished", "torn", "no manifest of ours"])
+    @pytest.mark.parametrize(
+        "spoil", ["unfinished", "torn", "another vector size", "no manifest of ours"]
+    )
     def test_a_folder_that_cannot_be_read(self, check, features, spoil):
         folder = features()
         if spoil == "unfinished":
@@ -238,6 +264,10 @@ class TestFeatures:
         elif spoil == "torn":
             path = folder / "part-00000.parquet"
             path.write_bytes(path.read_bytes()[:-10])
+        elif spoil == "another vector size":
+            manifest = json.loads((folder / "manifest.json").read_text())
+            manifest["dims"]["image"] = 4
+            (folder / "manifest.json").write_text(json.dumps(manifest))
         else:
             (folder / "manifest.json").write_text(json.dumps({"format": "other"}))
         outcome, lines = check("--features", "f")

@@ -8,7 +8,8 @@ from PIL import Image
 
 from extract import embed as embed_module
 from extract.encoders import create_encoder
-from extract.shards import ShardReader, items_digest, read_ledger
+from extract.shards import ShardReader, read_ledger
+from pipelines.workspace import catalogue_digest
 
 
 @pytest.fixture
@@ -16,6 +17,7 @@ def shop(tmp_path):
     """A data set of six items: one without a picture, one with a broken one, one without a text."""
     folder = tmp_path / "data" / "shop"
     (folder / "images").mkdir(parents=True)
+    (folder / "dataset.json").write_text("{}")
     for number in range(5):
         Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(folder / "images" / f"{number}.png")
     (folder / "images" / "3.png").write_bytes(b"broken")
@@ -49,7 +51,7 @@ def test_features_are_written_and_told(mmrec, shop):
     assert told["present"] == {"image": 4, "text": 5, "fused": 4}
     assert told["normalized"] == {"image": True, "text": True, "fused": False}
     assert (told["fusion"], told["dtype"], told["rows"]) == ("mean", "float32", 6)
-    assert told["items_digest"] == items_digest([f"i{number}" for number in range(6)])
+    assert told["items_digest"] == catalogue_digest(pq.read_table(shop / "items.parquet"))
     assert [shard["rows"] for shard in told["shards"]] == [4, 2]
     problems = {(p.item_id, p.modality, p.problem) for p in read_ledger(shop / "features/random-4")}
     assert problems == {
@@ -98,7 +100,6 @@ def test_what_is_done_is_not_done_again(mmrec, shop):
 @pytest.mark.parametrize(
     "change",
     [
-        "another encoder",
         "another fusion",
         "another type",
         "another precision",
@@ -114,7 +115,6 @@ def test_whatever_changes_is_done_again(mmrec, shop, change):
     mmrec("extract --encoder random:4 --workers 0")
     features = shop / "features" / "random-4"
     arguments = {
-        "another encoder": ["--encoder", "random:5"],
         "another fusion": ["--fusion", "sum"],
         "another type": ["--dtype", "float16"],
         "another precision": ["--precision", "bf16"],
@@ -133,12 +133,36 @@ def test_whatever_changes_is_done_again(mmrec, shop, change):
         (features / "part-00000.parquet").unlink()
     if change == "a torn manifest":
         (features / "manifest.json").write_text("{")
-    done = mmrec("extract --workers 0 --features random-4", "--encoder", "random:4", *arguments)
+    done = mmrec("extract --workers 0 --encoder random:4", *arguments)
     assert done.code == 0, done.err
     assert "nothing is to be done" not in done.err
     assert sum(len(batch.item_ids) for batch in ShardReader(features)) == (
         5 if change == "another item" else 6
     )
+
+
+def test_features_of_another_encoder_are_not_replaced(mmrec, refused, shop):
+    mmrec("extract --encoder random:4 --workers 0 --features mine")
+    before = manifest_of(shop, "mine")
+    other = "extract --encoder random:5 --workers 0 --features mine"
+    error = refused(other)
+    assert "holds features of random:4 (fingerprint " in error
+    assert "not of random:5 (fingerprint " in error
+    assert "--features" in error
+    assert "--overwrite" in error
+    assert manifest_of(shop, "mine") == before
+    assert mmrec(other, "--overwrite").code == 0
+    assert manifest_of(shop, "mine")["encoder"]["spec"] == "random:5"
+    # Not a wish to do over what is done.
+    assert "nothing is to be done" in mmrec(other, "--overwrite").err
+
+
+def test_equal_weights_by_another_spec_are_the_same_encoder(mmrec, shop):
+    mmrec("extract --encoder random:4 --workers 0 --features mine")
+    manifest = manifest_of(shop, "mine")
+    manifest["encoder"]["spec"] = "random:./where/it/was"
+    (shop / "features/mine/manifest.json").write_text(json.dumps(manifest))
+    assert mmrec("extract --encoder random:4 --workers 0 --features mine").code == 0
 
 
 def test_a_crash_in_the_middle_leaves_an_unfinished_folder(mmrec, refused, shop, monkeypatch):
@@ -151,7 +175,9 @@ def test_a_crash_in_the_middle_leaves_an_unfinished_folder(mmrec, refused, shop,
 
     with monkeypatch.context() as patch:
         patch.setattr(embed_module, "prepared_batches", interrupted)
-        stopped = mmrec("extract --encoder random:5 --features random-4 --workers 0 --shard-rows 2")
+        stopped = mmrec(
+            "extract --encoder random:5 --features random-4 --workers 0 --shard-rows 2 --overwrite"
+        )
     assert stopped.code == 130
     assert "error: interrupted" in stopped.err
     left = sorted(path.name for path in (shop / "features" / "random-4").iterdir())
@@ -183,6 +209,9 @@ def test_settings_may_come_from_a_file(mmrec, shop, tmp_path):
         ("--encoder random:4 --device gpu", "a device is auto, cpu, cuda or cuda:N, found 'gpu'"),
         ("--encoder random:4 --batch-size 0", "batch_size: input should be greater"),
         ("--encoder random:4 --set bach_size=3", "did you mean 'batch_size'"),
+        ("--encoder random:4 --seed -1", "seed: input should be greater"),
+        ("--encoder random:4 --seed 9223372036854775808", "seed: input should be less"),
+        ("--encoder random:99999999999999", "at most 65,536"),
         ("", "the setting encoder is needed"),
     ],
 )

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from extract.shards import Problem, ShardReader, items_digest, read_ledger
+from extract.manifest import items_digest
+from extract.shards import Problem, ShardReader, ShardWriter, read_ledger
 
 FEATURES = "prepare features --dataset shop --features given"
 
@@ -65,12 +66,38 @@ class TestMatrices:
     def test_other_numbers_give_another_fingerprint_and_content(self, mmrec, save, folder):
         seen = []
         for matrix in (np.ones((11, 3)), np.full((11, 3), 2.0)):
-            assert mmrec(FEATURES, "--image", save("i.npy", matrix)).code == 0
+            assert mmrec(FEATURES, "--overwrite", "--image", save("i.npy", matrix)).code == 0
             reader = ShardReader(folder)
             (batch,) = reader
             seen.append((reader.manifest.encoder["fingerprint"], batch.content[0]))
         assert seen[0][0] != seen[1][0]
         assert seen[0][1] != seen[1][1]
+
+    def test_the_same_matrices_may_come_again(self, mmrec, save, folder):
+        options = ("--image", save("i.npy", np.ones((11, 3))))
+        assert mmrec(FEATURES, *options).code == 0
+        before = (folder / "part-00000.parquet").read_bytes()
+        assert mmrec(FEATURES, *options).code == 0
+        assert (folder / "part-00000.parquet").read_bytes() == before
+
+    def test_features_of_something_else_are_not_replaced(self, mmrec, refused, save, folder):
+        writer = ShardWriter(folder, {})
+        writer.finish(
+            encoder={"spec": "clip:A", "fingerprint": "0123456789"},
+            normalized={},
+            fusion=None,
+            items_digest="",
+            seconds=1,
+        )
+        image = save("i.npy", np.ones((11, 3)))
+        error = refused(FEATURES, "--image", image)
+        assert "holds features of clip:A (fingerprint 01234567), not of npy (finger" in error
+        assert "--features" in error
+        assert "--overwrite" in error
+        assert ShardReader(folder).manifest.encoder["spec"] == "clip:A"
+        assert mmrec(FEATURES, "--image", image, "--overwrite").code == 0
+        other = save("j.npy", np.full((11, 3), 2.0))
+        assert "holds features of npy" in refused(FEATURES, "--image", other)
 
     def test_too_few_rows_are_told_with_both_numbers(self, refused, save, folder):
         error = refused(FEATURES, "--image", save("i.npy", np.ones((10, 3))))

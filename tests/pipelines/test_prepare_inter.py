@@ -41,7 +41,7 @@ def test_items_bring_texts(mmrec, write, tables):
     items = write("items.tsv", "itemID\ttitle", "2\tTwo", "0\tNought", "10\tTen", "11\tNobody's")
     assert mmrec(INTER, log, "--items", items).code == 0
     assert tables()[0]["text"].to_pylist() == ["Nought", "Ten", "Two"]
-    assert mmrec(INTER, log, "--items", items, "--keep-all-items").code == 0
+    assert mmrec(INTER, log, "--items", items, "--keep-all-items", "--overwrite").code == 0
     assert tables()[0]["item_id"].to_pylist() == ["0", "10", "11", "2"]
 
 
@@ -69,7 +69,30 @@ def test_without_a_split_the_file_is_not_of_this_form(refused, write):
     assert "mmrec-prepare table" in error
 
 
-def test_items_must_be_known(refused, write):
+def test_items_must_be_known_or_their_interactions_dropped(mmrec, refused, write, tables):
     log = write("log.inter", "userID\titemID\tx_label", *LINES)
     items = write("items.tsv", "itemID\ttitle", "2\tTwo", "0\tNought")
-    assert "2 of 5 interactions" in refused(INTER, log, "--items", items)
+    error = refused(INTER, log, "--items", items)
+    assert "2 of 5 interactions" in error
+    assert "--unknown-items drop" in error
+    outcome = mmrec(INTER, log, "--items", items, "--unknown-items", "drop")
+    assert outcome.code == 0
+    assert "with unknown items: 2" in outcome.err
+    assert tables()[1].num_rows == 3
+
+
+def test_when_all_items_are_unknown_nothing_is_left(refused, write):
+    log = write("log.inter", "userID\titemID\tx_label", *LINES)
+    items = write("items.tsv", "itemID\ttitle", "3\tThree")
+    assert "no interaction is left" in refused(
+        INTER, log, "--items", items, "--unknown-items", "drop"
+    )
+
+
+def test_a_data_set_from_another_source_is_refused(mmrec, refused, write):
+    log = write("log.inter", "userID\titemID\tx_label", *LINES)
+    assert mmrec(INTER.replace("inter ", "table "), log).code == 0
+    error = refused(INTER, log)
+    assert "was made from the source table, not inter" in error
+    assert "--overwrite" in error
+    assert mmrec(INTER, log, "--overwrite").code == 0

@@ -26,6 +26,11 @@ def items(write):
         (("--ratios", "0.8,0.1"), "0.8,0.1,0.1; found 0.8,0.1"),
         (("--ratios", "0.8,0.1,x"), "ratios.2: "),
         (("--k-core", -1), "k_core: input should be greater than or equal to 0, found -1"),
+        (("--min-rating", "nan"), "min_rating: input should be a finite number, found nan"),
+        (("--min-rating", "inf"), "min_rating: input should be a finite number, found inf"),
+        (("--ratios", "0.8,0.1,inf"), "ratios.2: input should be a finite number"),
+        (("--seed", -1), "seed: input should be greater than or equal to 0, found -1"),
+        (("--seed", 2**63), "seed: input should be less than"),
         (("--user-column", "usr"), "unknown column of"),
         (("--user-column", "usr"), "did you mean 'user'?"),
         (("--set", "k_cor=3"), "did you mean 'k_core'?"),
@@ -69,10 +74,52 @@ def test_duplicate_item_ids(refused, log, write):
         (("user,item", "a,b", "a"), "cannot be read"),
         (("user,item,rating", "a,b,good"), "'rating' of"),
         (("user,item,time", "a,b,noon"), "'time' of"),
+        (("user,item,time", "a,b,nan"), "'time' of"),
+        (("user,item,time", "a,b,1e300"), "'time' of"),
+        (("user,item,time", "a,b,-1e19"), "'time' of"),
+        (("user,item,time", "a,b,2020-99-99"), "'time' of"),
     ],
 )
 def test_logs_that_are_none(refused, write, lines, told):
     assert told in refused(TABLE, write("bad.csv", *lines))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("time", pa.array([2**64 - 1, 1], pa.uint64()), "should hold times as numbers or dates"),
+        ("time", pa.array([float("nan"), 1.0]), "should hold times as numbers or dates"),
+        ("time", pa.array([1e300, 1.0]), "should hold times as numbers or dates"),
+        ("time", pa.array([[1], [2]]), "should hold times as numbers or dates"),
+        ("rating", pa.array([[1], [2]]), "should hold numbers"),
+        ("user", pa.array(["a", None]), "1 of 2 rows of"),
+        ("item", pa.array([None, None], pa.string()), "2 of 2 rows of"),
+        ("item", pa.array([1, None]), "1 of 2 rows of"),
+    ],
+)
+def test_parquet_columns_that_hold_something_else(refused, tmp_path, column, values, told):
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"user": ["a", "b"], "item": ["x", "y"], column: values}), path)
+    error = refused(TABLE, path)
+    assert told in error
+    assert f"{column!r}" in error
+
+
+def test_items_without_an_id_and_pictures_that_are_no_paths(refused, log, tmp_path):
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item": ["i0", None, "i2"]}), path)
+    assert "1 of 3 rows of" in refused(TABLE, log, "--items", path)
+    pq.write_table(pa.table({"item": ["i0"], "image": [{"bytes": b""}]}), path)
+    assert "'image'" in refused(TABLE, log, "--items", path, "--unknown-items", "drop")
+
+
+def test_large_unsigned_ids_are_text(mmrec, tmp_path):
+    path = tmp_path / "log.parquet"
+    ids = pa.array([2**64 - 1, 5], pa.uint64())
+    pq.write_table(pa.table({"user": ids, "item": ["x", "y"]}), path)
+    assert mmrec(TABLE, path).code == 0
+    found = pq.read_table(tmp_path / "data/shop/interactions.parquet")["user_id"].to_pylist()
+    assert found == ["18446744073709551615", "5"]
 
 
 def test_a_file_that_is_not_utf8(refused, write):
@@ -125,7 +172,7 @@ def test_a_refusal_leaves_an_earlier_data_set_alone(mmrec, refused, log, tmp_pat
     assert mmrec(TABLE, log).code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "data/shop").glob("*.*")}
     assert len(before) == 3
-    refused(TABLE, log, "--k-core", 100)
+    assert "100-core" in refused(TABLE, log, "--overwrite", "--k-core", 100)
     assert {path: path.read_bytes() for path in (tmp_path / "data/shop").glob("*.*")} == before
 
 
@@ -136,6 +183,7 @@ def test_a_refusal_leaves_an_earlier_data_set_alone(mmrec, refused, log, tmp_pat
         ("prepare table --k-cor 3", "--k-core"),
         ("prepare table --k-core many", "--k-core"),
         ("prepare table --split weekly", "'weekly' is not one of"),
+        ("prepare table --k-cor 3", "see mmrec-prepare table --help"),
     ],
 )
 def test_wrong_usage(mmrec, words, told):

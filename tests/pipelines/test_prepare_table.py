@@ -54,7 +54,10 @@ def prepare(mmrec, tmp_path):
     def call(interactions, items=None, *options):
         given = ["--items", items] if items else []
         outcome = mmrec(
-            "prepare table --dataset shop --interactions", interactions, *given, *options
+            "prepare table --dataset shop --overwrite --interactions",
+            interactions,
+            *given,
+            *options,
         )
         assert outcome.code == 0, outcome.err
         folder = tmp_path / "data" / "shop"
@@ -119,6 +122,16 @@ def test_ids_never_become_numbers(write, prepare):
     assert table["item_id"].to_pylist() == ["00.50", "1e3"]
     assert table["text"].to_pylist() == ["A", "NA"]
     assert log["user_id"].to_pylist() == ["007", "007", "7"]
+
+
+def test_other_files_or_settings_are_refused(write, mmrec, refused):
+    table = "prepare table --dataset shop --interactions"
+    one, other = (write(name, "user,item", "a,x", "a,y") for name in ("one.csv", "other.csv"))
+    assert mmrec(table, one).code == 0
+    assert f"was made with interactions {one}, not {other};" in refused(table, other)
+    assert "was made with k_core 1, not 0;" in refused(table, one, "--k-core", 0)
+    write("one.csv", "user,item", "a,x", "b,y")  # the same settings, whatever the file now says
+    assert mmrec(table, one).code == 0
 
 
 def test_fractions_are_no_ids(save, refused):

@@ -37,7 +37,7 @@ def test_the_same_seed_gives_the_same_bytes(toy, mmrec):
 
 def test_another_seed_gives_another_shop(toy, mmrec):
     before = content(toy)
-    assert mmrec(TOY, "--seed", 1).code == 0
+    assert mmrec(TOY, "--overwrite", "--seed", 1).code == 0
     after = content(toy)
     shared = before.keys() & after.keys()
     assert not [path for path in shared if before[path] == after[path]]
@@ -45,10 +45,61 @@ def test_another_seed_gives_another_shop(toy, mmrec):
 
 def test_more_users_leave_the_catalogue_alone(toy, mmrec):
     before = content(toy)
-    assert mmrec(TOY.replace("--users 60", "--users 80")).code == 0
+    assert mmrec(TOY.replace("--users 60", "--users 80"), "--overwrite").code == 0
     after = content(toy)
     changed = {path.name for path in before if before[path] != after[path]}
     assert changed == {"interactions.parquet", "dataset.json"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--seed 1", "was made with seed 0, not 1;"),
+        ("--items 99 --users 61", "was made with items 100, not 99; users 60, not 61;"),
+    ],
+)
+def test_another_shop_of_that_name_is_refused(toy, refused, mmrec, words, told):
+    before = content(toy)
+    error = refused(f"{TOY} {words}")
+    assert told in error
+    assert "--dataset" in error
+    assert "--overwrite" in error
+    assert content(toy) == before
+    assert mmrec(f"{TOY} {words} --overwrite").code == 0
+    # It is now the one that was asked for, and whether it replaced one is no part of it.
+    after = content(toy)
+    assert after != before
+    assert mmrec(f"{TOY} {words}").code == 0
+    assert content(toy) == after
+
+
+def test_an_unfinished_data_set_is_replaced(toy, mmrec):
+    (toy / "dataset.json").unlink()
+    assert mmrec(f"{TOY} --seed 1").code == 0
+
+
+def test_a_description_from_before_a_setting_is_compared_by_its_default(toy, mmrec, refused):
+    described = json.loads((toy / "dataset.json").read_text())
+    del described["settings"]["per_user"]
+    (toy / "dataset.json").write_text(json.dumps(described))
+    assert "per_user 10.0, not 11.0" in refused(f"{TOY} --per-user 11")
+    assert mmrec(TOY).code == 0
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"source": {"kind": "toy"}, "settings": 1}'])
+def test_a_description_that_tells_nothing_is_not_lost_in_silence(toy, mmrec, refused, text):
+    (toy / "dataset.json").write_text(text)
+    assert "in a way that its dataset.json does not tell" in refused(TOY)
+    assert mmrec(TOY, "--overwrite").code == 0
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_that_no_generator_takes(refused, seed):
+    assert "seed: input should be" in refused(TOY, "--seed", seed)
+
+
+def test_the_largest_seed(mmrec):
+    assert mmrec(TOY, "--seed", 2**63 - 1).code == 0
 
 
 def test_some_items_lack_something(toy):

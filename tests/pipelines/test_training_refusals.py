@@ -1,5 +1,7 @@
 """Bad input to mmrec-train: one error line each, exit code 1, and never a metrics.json."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.shop import interaction_rows, write_features, write_shop
 
@@ -81,6 +83,14 @@ def test_features_of_other_items(refused, shop):
 def test_features_that_lack_new_items(refused, shop, tmp_path):
     write_shop(tmp_path, items=[f"i{i}" for i in range(45)])
     assert "lacks rows of 5 of 45 items" in refused("train --model vbpr")
+
+
+def test_features_of_other_texts_of_the_same_items(refused, shop):
+    table = pq.read_table(shop / "items.parquet")
+    texts = pa.array(["another text", *table["text"].to_pylist()[1:]])
+    pq.write_table(table.set_column(1, "text", texts), shop / "items.parquet")
+    assert "made from other texts or pictures" in refused("train --model vbpr")
+    assert "made from other texts" in refused("train --model vbpr --features shuffled:good")
 
 
 def test_no_features_and_too_many(refused, shop):

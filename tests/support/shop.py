@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from extract.shards import EmbeddingBatch, ShardWriter, items_digest
+from extract.manifest import items_digest
+from extract.shards import EmbeddingBatch, ShardWriter
 
 N_USERS, N_ITEMS = 30, 40
 
@@ -56,7 +57,7 @@ def write_features(dataset, name="good", items=None, nan=False):
         encoder={"spec": "test", "fingerprint": "f"},
         normalized=dict.fromkeys(vectors, False),
         fusion=None,
-        items_digest=items_digest(items),
+        items_digest=items_digest(items, [f"thing {item}" for item in items], [None] * len(items)),
         seconds=1.0,
     )
     return folder

@@ -1,0 +1,112 @@
+"""What a finished feature folder says of itself, in a file that is written last."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from extract.errors import UserError
+from extract.files import digest
+
+FORMAT = "mmrec-features/1"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a feature folder: its name there, its number of items, its SHA-256."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished feature folder says of itself, field by field of ``manifest.json``.
+
+    Attributes:
+        encoder: Who made the vectors: ``spec``, what the user asked for; ``fingerprint``, a digest
+            of all that decides the vectors; perhaps ``precision``, the arithmetic.
+        dims: Modality to vector size, for each column of vectors.
+        dtype: The stored type, ``float32`` or ``float16``.
+        normalized: Modality to whether its vectors have length 1.
+        fusion: How the fused vectors were made, or None.
+        rows: Items, absent ones too.
+        present: Modality to how many items have a vector.
+        items_digest: `items_digest` of what was encoded; of the ids alone for given matrices.
+        shards: The files, in catalogue order.
+        seconds: How long it took.
+        items_per_second: `rows` by `seconds`.
+        created: When it was finished, ISO 8601 in UTC.
+        format: `FORMAT`.
+    """
+
+    encoder: Mapping[str, str]
+    dims: Mapping[str, int]
+    dtype: str
+    normalized: Mapping[str, bool]
+    fusion: str | None
+    rows: int
+    present: Mapping[str, int]
+    items_digest: str
+    shards: Sequence[Shard]
+    seconds: float
+    items_per_second: float
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    format: str = FORMAT
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """The manifest of a feature folder.
+
+        Raises:
+            UserError: The folder is absent, unfinished, or its manifest is not one of ours.
+        """
+        path = folder / MANIFEST
+        if not folder.is_dir():
+            raise UserError(f"no feature folder at {folder}; make it with mmrec-extract")
+        if not path.is_file():
+            raise UserError(
+                f"the feature folder {folder} has no {MANIFEST}, so it is unfinished; "
+                f"finish it by running its mmrec-extract command again"
+            )
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            if fields["format"] != FORMAT:
+                raise UserError(
+                    f"{path} has format {fields['format']!r}, expected {FORMAT!r}; extract again"
+                )
+            shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+            return cls(**fields, shards=shards)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is not a manifest of features ({error!r}); delete the folder and extract "
+                "again"
+            ) from error
+
+    def digest(self) -> str:
+        """A digest of the features' content: what was encoded, by what, into which shards."""
+        parts = [self.items_digest, json.dumps(dict(self.encoder), sort_keys=True)]
+        return digest([*parts, *(shard.sha256 for shard in self.shards)])
+
+
+def items_digest(
+    item_ids: Sequence[str],
+    texts: Sequence[str | None] | None = None,
+    images: Sequence[str | None] | None = None,
+) -> str:
+    """The digest by which features name the catalogue that they were made from.
+
+    It does not depend on the order of the items.
+
+    Args:
+        item_ids: Ids of the items, (n,).
+        texts: Their texts; None where features were not made from texts.
+        images: Paths of their pictures; None where features were not made from pictures.
+    """
+    columns = [column for column in (item_ids, texts, images) if column is not None]
+    rows = sorted(zip(*columns, strict=True), key=lambda row: row[0] or "")
+    # A text that is empty is not one that is missing.
+    return digest("" if value is None else f"+{value}" for row in rows for value in row)
