@@ -20,13 +20,14 @@ from pipelines.loading import load_log, load_store, log_digests, only_features
 from pipelines.progress import Reporter, print_table
 from pipelines.run_config import RunConfig, run_settings
 from pipelines.runs import RunFolder
+from pipelines.settings import settings_help
 from pipelines.tables import metrics_table
 from pipelines.workspace import Workspace
 from recommend.evaluate import evaluate, seen_items
 from recommend.features import FeatureSource, FeatureStore, FrozenFeatures
 from recommend.interactions import InteractionLog
 from recommend.metrics import Metrics
-from recommend.models import Embeddings, Recommender, TrainingData, model_class
+from recommend.models import MODELS, Embeddings, Recommender, TrainingData, model_class
 from recommend.sampling import Sampler
 from recommend.train import Fitted, Record, fit, trainable
 
@@ -214,8 +215,8 @@ def _metrics(
     }
 
 
-@click.command()
-@click.option("--model", help="popularity, itemknn, bpr, lightgcn, vbpr or freedom.")
+@click.command(epilog=settings_help())
+@click.option("--model", metavar="NAME", help=f"One of {', '.join(MODELS)}.")
 @options_of(RunConfig)
 @common_options
 def command(
@@ -235,8 +236,9 @@ def command(
     mmrec-train --config runs/toy/freedom-offline-s0/config.toml
     mmrec-train --config lightgcn-baby --dataset baby           (settings that come along)
 
-    The weights are those of the best validation recall@20; the test interactions are looked at
-    once, at the end. The run's folder is printed, with everything to use or repeat the run.
+    The weights are those of the best validation recall@20 (train.selection); the test interactions
+    are looked at once, at the end. The run's folder is printed, with everything to use or repeat
+    the run.
     """
     config = run_settings(given, model, config_file, sets)
     trained = run(config, Workspace(root), Reporter(quiet))

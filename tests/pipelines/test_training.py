@@ -11,6 +11,7 @@ from support.process import libraries_imported, run_apart
 from support.shop import interaction_rows, write_features, write_shop
 
 from pipelines import training
+from pipelines.cli import run
 from recommend.metrics import CUTOFFS, METRICS
 from recommend.models import MODELS
 
@@ -254,6 +255,16 @@ def test_ctrl_c_ends_with_130_and_an_unfinished_run(shop, mmrec, tmp_path, monke
     assert outcome.code == 130
     assert outcome.error == "error: interrupted"
     assert not (tmp_path / "runs/shop/r/metrics.json").exists()
+
+
+def test_the_help_names_every_setting_with_its_default(mmrec, capsys):
+    run("train", ["--help"])
+    told = capsys.readouterr().out
+    assert "train.patience=20" in told
+    for name, kind in MODELS.items():
+        assert name in told
+        for key, field in kind.config_class.model_fields.items():
+            assert f"  model.{key}={field.default} " in told
 
 
 def test_quiet_says_only_the_result(shop, mmrec):
