@@ -77,15 +77,9 @@ def load_store(
         own = name.removeprefix(SHUFFLED)
         store = load_store(dataset, own, log, seed=seed, modalities=modalities)
         return store.shuffled(seed)
-    if not dataset.features(name).is_dir():
-        known = dataset.feature_names()
-        raise unknown_name(
-            f"feature set of data set {dataset.name!r}",
-            name,
-            [*known, RANDOM, *(SHUFFLED + own for own in known)],
-            "Make one with mmrec-extract",
-        )
-    store = load_features(dataset.features(name), log.items, name)
+    controls = [RANDOM, *(SHUFFLED + own for own in dataset.feature_names())]
+    folder = dataset.require_features(name, also=controls)
+    store = load_features(folder, log.items, name)
     _check_made_from(dataset, name)
     if modalities is None:
         modalities = [m for m in DEFAULT_MODALITIES if m in store.tables] or list(store.tables)

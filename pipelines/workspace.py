@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,12 @@ class Dataset:
         """The feature sets that exist, finished or not."""
         return _folders(self.folder / "features")
 
-    def require_features(self, name: str) -> Path:
+    def require_features(self, name: str, also: Iterable[str] = ()) -> Path:
         """The folder of a feature set.
+
+        Args:
+            name: Which.
+            also: Names beside those of folders that would have been right.
 
         Raises:
             UserError: There is none of that name.
@@ -86,7 +91,7 @@ class Dataset:
             raise unknown_name(
                 f"feature set of data set {self.name!r}",
                 name,
-                self.feature_names(),
+                [*self.feature_names(), *also],
                 "Make one with mmrec-extract",
             )
         return self.features(name)
