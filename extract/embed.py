@@ -142,7 +142,7 @@ def embed(
         for chunk in chunks:
             with _without_gradients(options.precision, device):
                 encoded = _encode(encoder, islice(prepared, len(chunk)), device, size, advance)
-            ids = catalog.item_ids[chunk[0].start : chunk[-1].stop]
+            ids = catalog.item_ids[chunk[0].start : chunk[-1].stop].to_pylist()
             yield _finish(ids, encoded, what)
     finally:
         encoder.train(was_training)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
-from extract.catalog import Catalog, PictureProblem, content_digest, open_picture
+from extract.catalog import NO_TEXT, Catalog, content_digest
 from extract.encoders.base import Encoder, Inputs
+from extract.pictures import PictureProblem, open_picture
 from extract.shards import Problem
 
 
@@ -96,7 +97,7 @@ class _Rows:
         return len(self.catalog)
 
     def __getitem__(self, row: int) -> _Row:
-        item, text = self.catalog.item_ids[row], self.catalog.texts[row]
+        item, text = self.catalog.item_id(row), self.catalog.text(row)
         problems: list[Problem] = []
         data, image = self._image(row, item, problems)
         tokens = self._tokens(text, item, problems)
@@ -118,7 +119,7 @@ class _Rows:
             return None
         if text and text.strip():
             return self.prepare_text(text)
-        detail = "the catalogue has none" if text is None else "nothing but white space"
+        detail = NO_TEXT if text is None else "nothing but white space"
         problems.append(Problem(item, "text", "empty", detail))
         return None
 

@@ -10,10 +10,11 @@ import click
 import pyarrow as pa
 from rich.text import Text
 
-from extract.catalog import Catalog, PictureProblem, content_digest, open_picture
+from extract.catalog import Catalog, content_digest
 from extract.errors import UserError
 from extract.files import file_sha256
 from extract.manifest import Manifest, items_digest
+from extract.pictures import PictureProblem, open_picture
 from extract.shards import ShardReader
 from pipelines.checks import DATA_CHECKS, FEATURE_CHECKS, Finding, judge
 from pipelines.cli import common_options
@@ -58,7 +59,7 @@ def run(dataset: Dataset, features: str | None, reporter: Reporter) -> Report:
     pictures, content = _look_at_pictures(catalog, reporter)
     evidence = DataEvidence(
         item_ids=item_ids,
-        texts=catalog.texts,
+        texts=catalog.texts.to_pylist(),
         users=_words(log["user_id"]),
         items=_words(log["item_id"]),
         splits=_words(log["split"]),
@@ -141,8 +142,8 @@ def _look_at_pictures(
             picture = catalog.picture_bytes(row)
             open_picture(picture)
         except PictureProblem as problem:
-            return (problem.kind, problem.detail), content_digest(catalog.texts[row], picture)
-        return None, content_digest(catalog.texts[row], picture)
+            return (problem.kind, problem.detail), content_digest(catalog.text(row), picture)
+        return None, content_digest(catalog.text(row), picture)
 
     problems: dict[int, tuple[str, str]] = {}
     content = []

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from extract.catalog import Catalog, PictureProblem, content_digest, open_picture
+from extract.catalog import Catalog, content_digest
 from extract.errors import UserError
+from extract.pictures import PictureProblem, open_picture
 
 
 def encoded(picture, form="PNG", **options):
@@ -21,7 +22,7 @@ def pixels(picture):
 
 
 def one(tmp_path, image, text="a text"):
-    return Catalog(["a"], [text], [image], tmp_path)
+    return Catalog.from_columns(["a"], [text], [image], tmp_path)
 
 
 def problem(call, *arguments):
@@ -35,22 +36,22 @@ def test_table_to_catalog(tmp_path):
         {"item_id": [7, 9], "text": ["x", None], "image": [None, "b.png"], "price": [1.0, 2.0]}
     )
     catalog = Catalog.from_table(table, tmp_path)
-    assert catalog.item_ids == ["7", "9"]
-    assert catalog.texts == ["x", None]
-    assert catalog.images == [None, "b.png"]
+    assert catalog.item_ids.to_pylist() == ["7", "9"]
+    assert catalog.texts.to_pylist() == ["x", None]
+    assert catalog.images.to_pylist() == [None, "b.png"]
     assert len(catalog) == 2
     assert catalog.modalities == ("image", "text")
 
 
 def test_missing_columns_are_all_absent(tmp_path):
     catalog = Catalog.from_table(pa.table({"item_id": ["a"], "text": ["x"]}), tmp_path)
-    assert catalog.images == [None]
+    assert catalog.images.to_pylist() == [None]
     assert catalog.modalities == ("text",)
 
 
 def test_ids_must_be_there_and_distinct(tmp_path):
     with pytest.raises(UserError, match=r"1 of them come more than once, such as 'b'"):
-        Catalog(["a", "b", "b"], [None] * 3, [None] * 3, tmp_path)
+        Catalog.from_columns(["a", "b", "b"], [None] * 3, [None] * 3, tmp_path)
     table = pa.table({"item_id": ["a", None]})
     with pytest.raises(UserError, match="row 1 of the catalogue has none"):
         Catalog.from_table(table, tmp_path)

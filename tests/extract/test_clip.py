@@ -38,7 +38,7 @@ def test_transformers_vectors_equal_its_own_processor_and_model_one_by_one(hf_fo
     tokenizer = AutoTokenizer.from_pretrained(hf_folder)
     got = vectors(f"hf:{hf_folder}", catalog)
     for row in range(len(catalog)):
-        tokens = tokenizer([catalog.texts[row]], truncation=True, return_tensors="pt")
+        tokens = tokenizer([catalog.text(row)], truncation=True, return_tensors="pt")
         pixels = processor(images=catalog.picture(row), return_tensors="pt")
         with torch.no_grad():
             output = model(**tokens, **pixels)  # normalised by the model's own forward

@@ -75,11 +75,11 @@ def holes(catalog):
     """The catalogue with whatever can be wrong with an item."""
     (catalog.folder / "torn.png").write_bytes((catalog.folder / "3.png").read_bytes()[:60])
     Image.new("1", (9_000, 9_000)).save(catalog.folder / "huge.png")
-    images = [*catalog.images]
+    images = catalog.images.to_pylist()
     images[1], images[2], images[4], images[5] = None, "gone.png", "torn.png", "huge.png"
-    texts = [*catalog.texts]
+    texts = catalog.texts.to_pylist()
     texts[0], texts[2], texts[6] = None, " \n\t", ""
-    return Catalog(catalog.item_ids, texts, images, catalog.folder)
+    return Catalog.from_columns(catalog.item_ids, texts, images, catalog.folder)
 
 
 def test_vectors_are_in_the_catalogues_order(catalog):
@@ -87,7 +87,7 @@ def test_vectors_are_in_the_catalogues_order(catalog):
         embed(Ruler(), catalog, options(shard_rows=3, batch_size=2))
     )
     assert ids == list("abcdefgh")
-    for row, text in enumerate(catalog.texts):
+    for row, text in enumerate(catalog.texts.to_pylist()):
         colour = np.asarray(catalog.picture(row), dtype=np.float64).mean(axis=(0, 1))
         np.testing.assert_allclose(vectors["image"][row], colour, rtol=1e-5)
         assert vectors["text"][row].tolist() == [len(text), sum(map(ord, text))]
@@ -102,7 +102,7 @@ def test_batches_keep_to_shards_and_texts_come_longest_first(catalog):
     assert sizes == [5, 3]
     assert [n for kind, n in encoder.batches if kind == "image"] == [3, 2, 3]
     lengths = [n for kind, n in encoder.batches if kind == "text"]
-    told = [len(text) for text in catalog.texts]
+    told = [len(text) for text in catalog.texts.to_pylist()]
     first, last = sorted(told[:5], reverse=True), sorted(told[5:], reverse=True)
     assert lengths == [first[:3], first[3:], last]
 
@@ -128,10 +128,10 @@ def test_an_items_vector_does_not_depend_on_its_neighbours(hf_folder, catalog):
     encoder = create_encoder(f"hf:{hf_folder}")
     _, expected, _, _, _ = together(embed(encoder, catalog, options(batch_size=8)))
     order = [7, 2, 2, 0, 5, 4, 3, 1, 6, 0, 7]
-    mixed = Catalog(
+    mixed = Catalog.from_columns(
         [f"{place}" for place in range(len(order))],
-        [catalog.texts[row] for row in order],
-        [catalog.images[row] for row in order],
+        [catalog.text(row) for row in order],
+        [catalog.images[row].as_py() for row in order],
         catalog.folder,
     )
     _, found, _, _, _ = together(
@@ -180,13 +180,13 @@ def test_progress_counts_every_item_once_per_modality(holes):
 def test_a_modality_of_which_there_is_nothing_is_left_out(catalog):
     none = [None] * len(catalog)
     counted = set()
-    texts = Catalog(catalog.item_ids, catalog.texts, none, catalog.folder)
+    texts = Catalog.from_columns(catalog.item_ids, catalog.texts, none, catalog.folder)
     (batch,) = embed(Ruler(), texts, options(), progress=lambda name, count: counted.add(name))
     assert batch.vectors.keys() == {"text"}
     assert batch.problems == []
     assert counted == {"text"}
     assert plan(Ruler(), texts, options()).fusion is None
-    pictures = Catalog(catalog.item_ids, none, catalog.images, catalog.folder)
+    pictures = Catalog.from_columns(catalog.item_ids, none, catalog.images, catalog.folder)
     (batch,) = embed(Ruler(), pictures, options())
     assert batch.vectors.keys() == {"image"}
     # The digest speaks of the whole item all the same.
@@ -195,7 +195,13 @@ def test_a_modality_of_which_there_is_nothing_is_left_out(catalog):
     with pytest.raises(UserError, match="needs pictures and texts, found only text"):
         plan(Ruler(), texts, options(fusion="mean"))
     with pytest.raises(UserError, match="none of the 8 items has a picture or a text"):
-        list(embed(Ruler(), Catalog(catalog.item_ids, none, none, catalog.folder), options()))
+        list(
+            embed(
+                Ruler(),
+                Catalog.from_columns(catalog.item_ids, none, none, catalog.folder),
+                options(),
+            )
+        )
 
 
 def test_fusion_is_chosen_by_the_sizes(catalog):
@@ -235,7 +241,7 @@ def test_precision_is_that_of_the_arithmetic(catalog, precision, kind):
     assert encoder.types == {kind}
     assert batch.vectors["text"].dtype == np.float32
     assert encoder.linear.weight.dtype == torch.float32
-    exact = np.array([[len(text), sum(map(ord, text))] for text in catalog.texts])
+    exact = np.array([[len(text), sum(map(ord, text))] for text in catalog.texts.to_pylist()])
     error = np.abs(batch.vectors["text"] / exact - 1).max()
     # bfloat16 keeps 8 bits, so it must be wrong a little, and only a little.
     assert error == 0 if precision == "fp32" else 0 < error < 2**-7

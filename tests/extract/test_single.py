@@ -47,7 +47,7 @@ def test_offline_texts_equal_sentence_transformers(offline, catalog):
     from sentence_transformers import SentenceTransformer
 
     (batch,) = embed(offline, catalog, EmbedOptions(batch_size=3, workers=0))
-    theirs = SentenceTransformer(str(MINILM), device="cpu").encode(list(catalog.texts))
+    theirs = SentenceTransformer(str(MINILM), device="cpu").encode(catalog.texts.to_pylist())
     np.testing.assert_allclose(batch.vectors["text"], theirs, atol=1e-5)
     assert offline.dims == {"image": 1280, "text": 384}
     assert offline.normalized == {"image": False, "text": True}
