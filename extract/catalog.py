@@ -5,8 +5,11 @@ strings. A missing picture is a recorded absence, never a crash and never a sile
 """
 
 import hashlib
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -14,11 +17,11 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from extract.errors import UserError
+from extract.ledger import NO_PICTURE
 from extract.pictures import PictureProblem, open_picture
 
-# Details of an absence that is the catalogue's own choice, not a fault of what it names.
-NO_PICTURE = "the catalogue names none"
-NO_TEXT = "the catalogue has none"
+# The most pixels that are decoded, at eight bytes each and not compressed at all, take less.
+MAX_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,23 @@ class Catalog:
         path = self.images[row].as_py()
         if not path:
             raise PictureProblem("missing", NO_PICTURE)
-        # Judged by the path alone: a folder of links to pictures elsewhere is the user's choice.
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise PictureProblem("outside", f"{path} leaves the folder of pictures")
         try:
+            if isinstance(self.folder, Path):
+                _check_file(path, self._root)
             return (self.folder / path).read_bytes()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise PictureProblem("missing", f"there is no file {path}") from error
         except OSError as error:
-            raise PictureProblem("unreadable", f"{path}: {error.strerror}") from error
+            raise PictureProblem("unreadable", f"{path}: {error.strerror or error}") from error
+        except ValueError as error:  # a NUL or half a surrogate pair, which no name of a file holds
+            raise PictureProblem("missing", f"{path!r} names no file: {error}") from error
+
+    @cached_property
+    def _root(self) -> str:
+        # The folder itself may be a link: where it leads is the user's choice.
+        return os.path.realpath(self.folder)
 
     def picture(self, row: int) -> Image.Image:
         """The picture of an item, as `open_picture` gives it.
@@ -137,17 +148,40 @@ class Catalog:
         return content_digest(self.text(row), picture)
 
 
+def _check_file(path: str, root: str) -> None:
+    """Refuse what is not a plain file of a sane size within the root, without opening it."""
+    resolved = os.path.realpath(os.path.join(root, path))
+    if os.path.commonpath([resolved, root]) != root:
+        raise PictureProblem("outside", f"{path} is a link that leaves the folder of pictures")
+    found = os.stat(resolved)
+    if not stat.S_ISREG(found.st_mode):  # to read a pipe could take forever
+        raise PictureProblem("unreadable", f"{path} is not a plain file")
+    if found.st_size > MAX_BYTES:
+        raise PictureProblem("too_large", f"{path} has {found.st_size:,} bytes")
+
+
 def content_digest(text: str | None, picture: bytes | None) -> str:
     """A digest of a text and of a picture file's bytes; absent and empty are told apart."""
-    hasher = hashlib.sha256()
-    for part in (None if text is None else text.encode("utf-8", "surrogatepass"), picture):
-        # The length before each part keeps two different pairs from reading the same.
-        hasher.update(b"-" if part is None else b"+%d:" % len(part))
-        hasher.update(part or b"")
-    return hasher.hexdigest()[:32]
+    return content_of(text, None if picture is None else hashlib.sha256(picture).digest())
+
+
+def content_of(text: str | None, picture: bytes | None) -> str:
+    """`content_digest` from a text and the SHA-256 of a picture file."""
+    # The length before the text keeps two different pairs from reading the same.
+    letters = None if text is None else text.encode("utf-8", "surrogatepass")
+    head = b"-" if letters is None else b"+%d:%b" % (len(letters), letters)
+    return hashlib.sha256(head + (picture or b"-")).hexdigest()[:32]
 
 
 def _strings(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
         return pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
-    return table[name].cast(pa.string())
+    try:
+        column = table[name].cast(pa.string())
+        column.validate(full=True)  # other writers of Parquet do not look at what they write
+        return column
+    except pa.ArrowException as error:
+        raise UserError(
+            f"the column {name} of the catalogue is no text in UTF-8 ({error}); prepare the data "
+            "set again"
+        ) from error

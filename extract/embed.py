@@ -4,100 +4,33 @@ Pictures are encoded in the catalogue's order as they are decoded, texts sorted 
 batches carry little padding; both are put back in their place, and what is absent is recorded.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
 from extract.encoders.base import Encoder, to_device
-from extract.errors import UserError
-from extract.fusion import default_fusion, fuse, fused_dim
+from extract.fusion import fuse
+from extract.ledger import Problem
 from extract.loader import PreparedBatch, default_workers, prepared_batches
-from extract.shards import EmbeddingBatch, Problem
+from extract.planning import EmbedOptions as EmbedOptions
+from extract.planning import Plan as Plan
+from extract.planning import Rows, split
+from extract.planning import plan as plan
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CPU = torch.device("cpu")
+# How long a text is that takes as much work as the batch size reckons with.
+TOKENS_PER_TEXT = 64
 
 Progress = Callable[[str, int], None]
-
-
-class EmbedOptions(BaseModel):
-    """Under what circumstances a catalogue is encoded."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
-    )
-
-    batch_size: int | None = Field(
-        default=None, ge=1, description="Pictures or texts per batch.  [default: 16, on a GPU 256]"
-    )
-    workers: int | None = Field(
-        default=None,
-        ge=0,
-        description="Processes that decode pictures; 0 decodes in the main one.  [default: by the "
-        "number of cores]",
-    )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        default="fp32",
-        description="Arithmetic of the encoder; below fp32 it is faster and less exact.",
-    )
-    dtype: Literal["float32", "float16"] = Field(
-        default="float32", description="How vectors are stored; float16 takes half the space."
-    )
-    fusion: Literal["auto", "mean", "sum", "product", "concat", "none"] = Field(
-        default="auto",
-        description="How the fused vector is made; auto is mean where image and text vectors have "
-        "one size, else concat.",
-    )
-    shard_rows: int = Field(default=4096, ge=1, description="Items per shard.")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What `embed` is going to give, known before it starts.
-
-    Attributes:
-        dims: Modality to vector size, fused last.
-        normalized: Modality to whether its vectors have length 1.
-        fusion: A key of `FUSIONS`, or None.
-    """
-
-    dims: dict[str, int]
-    normalized: dict[str, bool]
-    fusion: str | None
-
-    @property
-    def encoded(self) -> tuple[str, ...]:
-        """The modalities that the encoder itself gives."""
-        return tuple(name for name in self.dims if name != "fused")
-
-
-def plan(encoder: Encoder, catalog: Catalog, options: EmbedOptions) -> Plan:
-    """Which vectors a catalogue gets.
-
-    A modality of which no item has anything is left out, instead of a column of nothing.
-
-    Raises:
-        UserError: There is nothing to encode, or the fusion does not fit.
-    """
-    dims = {name: encoder.dims[name] for name in catalog.modalities if name in encoder.dims}
-    if not dims:
-        raise UserError(
-            f"none of the {len(catalog):,} items has a picture or a text to encode; prepare the "
-            "data set with some"
-        )
-    normalized = {name: encoder.normalized[name] for name in dims}
-    fusion = _choose_fusion(dims, options.fusion)
-    if fusion:
-        dims["fused"], normalized["fused"] = fused_dim(fusion, dims), False
-    return Plan(dims, normalized, fusion)
 
 
 def embed(
@@ -106,8 +39,11 @@ def embed(
     options: EmbedOptions | None = None,
     device: torch.device = CPU,
     progress: Progress = lambda modality, count: None,
+    chunks: Sequence[Rows] | None = None,
 ) -> Iterator[EmbeddingBatch]:
-    """Encode a catalogue.
+    """Encode a catalogue, or some chunks of its rows.
+
+    What a chunk's vectors are does not depend on the other chunks.
 
     Args:
         encoder: An encoder that is on `device`; it is put into evaluation mode, and at the end
@@ -116,9 +52,10 @@ def embed(
         options: The circumstances; None for the defaults.
         device: Where the encoder is.
         progress: Told a modality and how many more items are through with it.
+        chunks: Rows of the catalogue; None for all of them, `options.shard_rows` at a time.
 
     Yields:
-        One batch per `options.shard_rows` items, in catalogue order, vectors as float32.
+        One batch per chunk, in the chunk's order, vectors as float32.
 
     Raises:
         UserError: There is nothing to encode, or the fusion does not fit.
@@ -127,9 +64,9 @@ def embed(
     what = plan(encoder, catalog, options)
     size = options.batch_size or (256 if device.type == "cuda" else 16)
     workers = default_workers(device) if options.workers is None else options.workers
+    chunks = split(range(len(catalog)), options.shard_rows) if chunks is None else chunks
     # No batch crosses the end of a chunk, so that a chunk is a whole number of batches.
-    chunks = [_split(chunk, size) for chunk in _split(range(len(catalog)), options.shard_rows)]
-    batches = [list(batch) for chunk in chunks for batch in chunk]
+    batches = _Batches(chunks, size)
     prepared = prepared_batches(encoder, catalog, what.encoded, batches, workers, device)
 
     def advance(modality: str, count: int) -> None:
@@ -140,96 +77,158 @@ def embed(
     encoder.eval()
     try:
         for chunk in chunks:
-            with _without_gradients(options.precision, device):
-                encoded = _encode(encoder, islice(prepared, len(chunk)), device, size, advance)
-            ids = catalog.item_ids[chunk[0].start : chunk[-1].stop].to_pylist()
-            yield _finish(ids, encoded, what)
+            own = islice(prepared, batches.count(chunk))
+            with torch.inference_mode():
+                towers = {name: _Tower(encoder, name, device) for name in what.encoded}
+                contents, problems = _encode(towers, own, options.batch_size, size, advance)
+                batch = _finish(catalog, chunk, towers, what, contents, problems)
+            yield batch
     finally:
         encoder.train(was_training)
 
 
-@dataclass
-class _Encoded:
-    """A chunk on its way: per modality its rows and their vectors, in any order."""
+class _Batches:
+    """The rows of each batch of each chunk, made when they are asked for."""
 
-    contents: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    rows: dict[str, list[int]] = field(default_factory=dict)
-    vectors: dict[str, list[Tensor]] = field(default_factory=dict)
+    def __init__(self, chunks: Sequence[Rows], size: int) -> None:
+        self.chunks = chunks
+        self.size = size
 
-    def add(self, modality: str, rows: Sequence[int], vectors: Tensor) -> None:
-        self.rows.setdefault(modality, []).extend(rows)
-        self.vectors.setdefault(modality, []).append(vectors)
+    def __iter__(self) -> Iterator[list[int]]:
+        for chunk in self.chunks:
+            for batch in split(chunk, self.size):
+                yield [int(row) for row in batch]
+
+    def count(self, chunk: Rows) -> int:
+        return -(-len(chunk) // self.size)
+
+
+class _Tower:
+    """One modality of a chunk: what was encoded, and which rows have which vector of it.
+
+    A picture or a text that comes again is not encoded again.
+    """
+
+    def __init__(self, encoder: Encoder, modality: str, device: torch.device) -> None:
+        self.encoder = encoder
+        self.modality = modality
+        self.device = device
+        self.vectors: list[Tensor] = []
+        self.rows: list[int] = []
+        self.places: list[int] = []
+        self._known: dict[Any, int] = {}
+
+    def add(self, rows: Iterable[int], keys: Iterable[Any]) -> list[int]:
+        """Take in rows by what they show; gives the places among them of what is yet unknown."""
+        unknown = []
+        for place, (row, key) in enumerate(zip(rows, keys, strict=True)):
+            if key not in self._known:
+                self._known[key] = len(self._known)
+                unknown.append(place)
+            self.rows.append(row)
+            self.places.append(self._known[key])
+        return unknown
+
+    def encode(self, inputs: Any) -> None:
+        """Encode what was unknown, in the order in which it was taken in."""
+        dtype = self.encoder.dtypes[self.modality]
+        moved = to_device(inputs, self.device, dtype)
+        vectors = self.encoder.encode({self.modality: moved})[self.modality].float()
+        if self.encoder.normalized[self.modality] and dtype != torch.float32:
+            vectors = normalize(vectors, dim=-1)  # half precision rounds the length, too
+        self.vectors.append(vectors)
+
+    def fill(self, table: Tensor, present: np.ndarray) -> None:
+        """Put the vectors into their rows."""
+        if self.rows:
+            # One copy from the device per chunk.
+            table[self.rows] = torch.cat(self.vectors).cpu()[self.places]
+            present[self.rows] = True
 
 
 def _encode(
-    encoder: Encoder,
+    towers: Mapping[str, _Tower],
     batches: Iterator[PreparedBatch],
-    device: torch.device,
+    batch_size: int | None,
     size: int,
     progress: Progress,
-) -> _Encoded:
-    def run(modality: str, rows: Sequence[int], inputs: Any) -> None:
-        encoded.add(modality, rows, encoder.encode(to_device(inputs, device))[modality])
-
-    encoded = _Encoded()
+) -> tuple[list[str], list[Problem]]:
+    """Encode the pictures of a chunk as they come, then its texts by length."""
+    contents: list[str] = []
+    problems: list[Problem] = []
     tokens: list[list[int] | None] = []
     for batch in batches:
         if batch.image_rows:
-            run("image", [len(tokens) + row for row in batch.image_rows], batch.images)
-        encoded.contents.extend(batch.contents)
-        encoded.problems.extend(batch.problems)
+            rows = (len(contents) + row for row in batch.image_rows)
+            unknown = towers["image"].add(rows, batch.image_digests)
+            if unknown:
+                towers["image"].encode(_some(batch.images, unknown, len(batch.image_rows)))
+        contents.extend(batch.contents)
+        problems.extend(batch.problems)
         tokens.extend(batch.tokens)
         progress("image", len(batch.contents))
-    texts = {row: ids for row, ids in enumerate(tokens) if ids is not None}
+    if "text" in towers:
+        _encode_texts(towers["text"], tokens, batch_size, size, progress)
+    return contents, problems
+
+
+def _encode_texts(
+    tower: _Tower,
+    tokens: Sequence[list[int] | None],
+    batch_size: int | None,
+    size: int,
+    progress: Progress,
+) -> None:
+    with_text = [row for row, ids in enumerate(tokens) if ids is not None]
     # The longest first: where the memory does not suffice, it shows at once.
-    by_length = sorted(texts, key=lambda row: -len(texts[row]))
-    for rows in _split(by_length, size):
-        run("text", rows, encoder.collate({"text": [texts[row] for row in rows]}))
-        progress("text", len(rows))
+    with_text.sort(key=lambda row: -len(tokens[row] or ()))
+    texts = [tuple(tokens[row] or ()) for row in with_text]
+    distinct = [texts[place] for place in tower.add(with_text, texts)]
+    shares = Counter(texts)
+    for batch in _text_batches(distinct, batch_size, size):
+        tower.encode(tower.encoder.collate({"text": batch})["text"])
+        progress("text", sum(shares[text] for text in batch))
     progress("text", len(tokens) - len(texts))
-    return encoded
 
 
-def _finish(ids: Sequence[str], encoded: _Encoded, what: Plan) -> EmbeddingBatch:
+def _text_batches(
+    texts: Sequence[tuple[int, ...]], batch_size: int | None, size: int
+) -> Iterator[Sequence[tuple[int, ...]]]:
+    """Texts, the longest first, in batches of equal work, or of the size that was asked for."""
+    start = 0
+    while start < len(texts):
+        rows = batch_size or max(size, size * TOKENS_PER_TEXT // len(texts[start]))
+        yield texts[start : start + rows]
+        start += rows
+
+
+def _some(inputs: Any, places: Sequence[int], of: int) -> Any:
+    """Some of the collated pictures of a batch."""
+    if len(places) == of:
+        return inputs
+    if isinstance(inputs, Mapping):
+        return {name: _some(value, places, of) for name, value in inputs.items()}
+    return inputs[places]
+
+
+def _finish(
+    catalog: Catalog,
+    chunk: Rows,
+    towers: Mapping[str, _Tower],
+    what: Plan,
+    contents: Sequence[str],
+    problems: Sequence[Problem],
+) -> EmbeddingBatch:
     """Put vectors back in their place and fuse them where both are present."""
-    tables = {name: torch.zeros(len(ids), what.dims[name]) for name in what.dims}
-    present = {name: np.zeros(len(ids), dtype=bool) for name in what.dims}
-    for name, rows in encoded.rows.items():
-        # One copy from the device per chunk; half precision is widened before NumPy sees it.
-        tables[name][rows] = torch.cat(encoded.vectors[name]).float().cpu()
-        present[name][rows] = True
+    tables = {name: torch.zeros(len(chunk), what.dims[name]) for name in what.dims}
+    present = {name: np.zeros(len(chunk), dtype=bool) for name in what.dims}
+    for name, tower in towers.items():
+        tower.fill(tables[name], present[name])
     if what.fusion:
         both = present["image"] & present["text"]
         present["fused"] = both
         where = torch.from_numpy(both)
         tables["fused"][where] = fuse(what.fusion, tables["image"][where], tables["text"][where])
     vectors = {name: table.numpy() for name, table in tables.items()}
-    return EmbeddingBatch(ids, encoded.contents, vectors, present, encoded.problems)
-
-
-@contextmanager
-def _without_gradients(precision: str, device: torch.device) -> Iterator[None]:
-    if precision == "fp32":
-        with torch.inference_mode():
-            yield
-        return
-    # Not inference mode: it switches off autocast's cache of cast weights, which lives as long as
-    # this context and makes a transformer in bf16 twice as fast.
-    with torch.no_grad(), torch.autocast(device.type, DTYPES[precision]):
-        yield
-
-
-def _choose_fusion(dims: dict[str, int], wanted: str) -> str | None:
-    if wanted == "none" or (wanted == "auto" and len(dims) < 2):
-        return None
-    if len(dims) < 2:
-        raise UserError(
-            f"the fusion {wanted!r} needs pictures and texts, found only {', '.join(dims)}; "
-            "use --fusion none"
-        )
-    return default_fusion(dims) if wanted == "auto" else wanted
-
-
-def _split(rows: Any, size: int) -> list[Any]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    ids = catalog.item_ids.take(pa.array(chunk)).to_pylist()
+    return EmbeddingBatch(ids, contents, vectors, present, problems)

@@ -1,12 +1,23 @@
-"""Files that are whole or not there, and digests by which their content is known again."""
+"""Files that are whole or not there, on a disk or in an object store, and digests of content.
+
+A path in an object store looks like a `pathlib.Path`, but is none: libraries that open files by
+name cannot use it. What they need is here.
+"""
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TEMPORARY = re.compile(r"\..+\.(?P<process>[0-9]+)\.tmp")
 
 
 def digest(parts: Iterable[str]) -> str:
@@ -23,13 +34,25 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_remote(path: Path) -> bool:
+    """Whether a path lies in an object store rather than on a disk."""
+    return not isinstance(path, Path)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; on success flush it to disk and rename it to `path`.
+    """Give a temporary path on disk to write; on success it takes the place of `path`.
 
     A reader sees the old file or the whole new one, never a torn one; on any error the temporary
-    file is removed and the old one stays.
+    file is removed and the old one stays. On a disk the new file is flushed and renamed, so that
+    it outlives a power failure; to an object store it is uploaded, where objects come whole.
     """
+    if is_remote(path):
+        with TemporaryDirectory(prefix="mmrec-") as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            _upload(temporary, path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -37,11 +60,115 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> int:
+    """Remove what `replacing` left in a folder when its process was killed.
+
+    The folder should be locked: a process on another machine that shares it is not seen here.
+
+    Returns:
+        How many files were removed.
+    """
+    if is_remote(folder) or not folder.is_dir():
+        return 0  # in an object store nothing is left
+    removed = 0
+    for path in folder.glob(".*.tmp"):
+        name = TEMPORARY.fullmatch(path.name)
+        if name and not is_running(int(name["process"])):
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of that number on this machine."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file another name in the same store, in place of what has that name."""
+    if is_remote(source):
+        store = _store(source)
+        store.cp_file(_key(source), _key(target))
+        store.rm_file(_key(source))
+        return
+    source.replace(target)
+    _sync_folder(target.parent)
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """A path on disk with a file's bytes, for libraries that need one: itself, or a download.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if not is_remote(path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="mmrec-") as folder:
+        copy = Path(folder) / path.name
+        _store(path).get_file(_key(path), str(copy))
+        yield copy
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file's table.
+
+    Args:
+        path: The file.
+        columns: Only these; of an object nothing else is fetched.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        pyarrow.ArrowException: It is torn; or an OSError.
+    """
+    if not is_remote(path):
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+    if columns is None:
+        whole = pa.BufferReader(path.read_bytes())
+        return pq.read_table(whole, page_checksum_verification=True)
+    # Parquet asks for just the ranges it needs; a cache would fetch megabytes around each.
+    with _store(path).open(_key(path), "rb", cache_type="none") as file:
+        return pq.read_table(file, columns=columns, page_checksum_verification=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people and programs: indented, keys as given, one newline at the end."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _upload(file: Path, path: Path) -> None:
+    _store(path).put_file(str(file), _key(path))
+
+
+def _store(path: Path) -> Any:
+    """The fsspec file system of a path in an object store."""
+    return path.fs  # type: ignore[attr-defined]
+
+
+def _key(path: Path) -> str:
+    """What a path in an object store is called there."""
+    return path.path  # type: ignore[attr-defined]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to disk, so that a rename outlives a power failure."""
+    # Some file systems cannot do that to a folder, and need not.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

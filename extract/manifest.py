@@ -1,10 +1,15 @@
 """What a finished feature folder says of itself, in a file that is written last."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from extract.errors import UserError
 from extract.files import digest
@@ -28,7 +33,8 @@ class Manifest:
 
     Attributes:
         encoder: Who made the vectors: ``spec``, what the user asked for; ``fingerprint``, a digest
-            of all that decides the vectors; perhaps ``precision``, the arithmetic.
+            of all but the contents that decides the vectors; perhaps ``model``, the encoder's part
+            of it, and ``precision``, the arithmetic.
         dims: Modality to vector size, for each column of vectors.
         dtype: The stored type, ``float32`` or ``float16``.
         normalized: Modality to whether its vectors have length 1.
@@ -38,7 +44,8 @@ class Manifest:
         items_digest: `items_digest` of what was encoded; of the ids alone for given matrices.
         shards: The files, in catalogue order.
         seconds: How long it took.
-        items_per_second: `rows` by `seconds`.
+        items_per_second: Rows that were made, not reused, by `seconds`.
+        reused: How many rows an earlier run had made.
         created: When it was finished, ISO 8601 in UTC.
         format: `FORMAT`.
     """
@@ -54,12 +61,17 @@ class Manifest:
     shards: Sequence[Shard]
     seconds: float
     items_per_second: float
+    reused: int = 0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     format: str = FORMAT
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
+    def read(cls, folder: Path, unfinished: str = "") -> "Manifest":
         """The manifest of a feature folder.
+
+        Args:
+            folder: The feature folder.
+            unfinished: By which encoder it was begun, if it turns out to be unfinished.
 
         Raises:
             UserError: The folder is absent, unfinished, or its manifest is not one of ours.
@@ -70,7 +82,8 @@ class Manifest:
         if not path.is_file():
             raise UserError(
                 f"the feature folder {folder} has no {MANIFEST}, so it is unfinished; "
-                f"finish it by running its mmrec-extract command again"
+                f"finish it with mmrec-extract --dataset {folder.parents[1].name} "
+                f"--features {folder.name} --encoder {unfinished or 'SPEC'}"
             )
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
@@ -92,10 +105,12 @@ class Manifest:
         return digest([*parts, *(shard.sha256 for shard in self.shards)])
 
 
+Column: TypeAlias = Sequence[str | None] | pa.ChunkedArray
+BLOCK = 65_536
+
+
 def items_digest(
-    item_ids: Sequence[str],
-    texts: Sequence[str | None] | None = None,
-    images: Sequence[str | None] | None = None,
+    item_ids: Column, texts: Column | None = None, images: Column | None = None
 ) -> str:
     """The digest by which features name the catalogue that they were made from.
 
@@ -106,7 +121,23 @@ def items_digest(
         texts: Their texts; None where features were not made from texts.
         images: Paths of their pictures; None where features were not made from pictures.
     """
-    columns = [column for column in (item_ids, texts, images) if column is not None]
-    rows = sorted(zip(*columns, strict=True), key=lambda row: row[0] or "")
-    # A text that is empty is not one that is missing.
-    return digest("" if value is None else f"+{value}" for row in rows for value in row)
+    columns = [_strings(column) for column in (item_ids, texts, images) if column is not None]
+    order = pc.sort_indices(columns[0])
+    hasher = hashlib.sha256(b"%d columns" % len(columns))
+    for start in range(0, len(order), BLOCK):
+        rows = order.slice(start, BLOCK)
+        for column in columns:
+            _update(hasher, column.take(rows))
+    return hasher.hexdigest()[:32]
+
+
+def _strings(column: Column) -> pa.ChunkedArray:
+    if isinstance(column, pa.ChunkedArray):
+        return column
+    return pa.chunked_array([pa.array(column, pa.string())])
+
+
+def _update(hasher: Any, strings: pa.ChunkedArray) -> None:
+    """Hash the lengths, by which a null is told from an empty string, and then the letters."""
+    hasher.update(pc.binary_length(strings).fill_null(-1).to_numpy().astype("<i8").tobytes())
+    hasher.update(b"".join(filter(None, strings.cast(pa.binary()).to_pylist())))

@@ -1,157 +1,124 @@
 """The format on disk: Parquet shards of embeddings, a manifest written last, a ledger.
 
 A feature folder holds ``part-00000.parquet ...``, ``ledger.parquet`` and ``manifest.json``; without
-the manifest it is unfinished. Rows are matched to items by ``item_id``, never by position. Nothing
-but numpy and pyarrow is imported here, so that reading features never loads an encoder.
+the manifest it is unfinished. Rows are matched to items by ``item_id``, never by position. A shard
+tells in its own metadata what made it and what is absent from it, so that it is worth something
+without the manifest, too. Nothing but numpy and pyarrow is imported here, so that reading features
+never loads an encoder.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from extract.batches import MODALITIES as MODALITIES
+from extract.batches import EmbeddingBatch as EmbeddingBatch
+from extract.batches import from_table, to_table
+from extract.batches import unusable_rows as unusable_rows
+from extract.batches import usable_rows as usable_rows
 from extract.errors import UserError
-from extract.files import file_sha256, replacing, write_json
+from extract.files import file_sha256, read_parquet, replacing, write_json
+from extract.ledger import Problem, pack, unpack, write_ledger
 from extract.manifest import MANIFEST, Manifest, Shard
 
-MODALITIES = ("image", "text", "fused")
-LEDGER = "ledger.parquet"
-LEDGER_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("item_id", "modality", "problem", "detail")]
-)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A recorded absence: why an item has no vector of a modality."""
-
-    item_id: str
-    modality: str
-    problem: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class EmbeddingBatch:
-    """Vectors of consecutive items of a catalogue.
-
-    Attributes:
-        item_ids: External ids, n of them.
-        content: Digest of each item's text and picture.
-        vectors: Modality to an (n, dim) float array; rows of absent items are ignored.
-        present: Modality to an (n,) boolean array.
-        problems: Why rows are absent.
-    """
-
-    item_ids: Sequence[str]
-    content: Sequence[str]
-    vectors: Mapping[str, np.ndarray]
-    present: Mapping[str, np.ndarray]
-    problems: Sequence[Problem] = ()
-
-    def __post_init__(self) -> None:
-        """Check that all arrays speak of the same items."""
-        n = len(self.item_ids)
-        if len(self.content) != n or self.vectors.keys() != self.present.keys():
-            raise ValueError("ids, digests, vectors and presence must describe the same items")
-        for modality, vectors in self.vectors.items():
-            present = self.present[modality]
-            if vectors.ndim != 2 or len(vectors) != n or present.shape != (n,):
-                raise ValueError(
-                    f"{modality}: expected ({n}, dim) vectors and ({n},) presence, "
-                    f"found {vectors.shape} and {present.shape}"
-                )
-
-
-def unusable_rows(vectors: np.ndarray) -> dict[str, np.ndarray]:
-    """Which rows of (n, dim) vectors say nothing, by problem: ``zero``, ``not_finite``; (n,) bool.
-
-    A zero vector has no direction: its cosine with anything is 0/0.
-    """
-    return {
-        "zero": (vectors == 0).all(axis=1),
-        "not_finite": ~np.isfinite(vectors).all(axis=1),
-    }
-
-
-def usable_rows(vectors: np.ndarray) -> np.ndarray:
-    """Which rows of (n, dim) vectors are finite and not zero, (n,) bool."""
-    return ~np.logical_or(*unusable_rows(vectors).values())
+STAMP, ENCODER, PROBLEMS = "mmrec.stamp", "mmrec.encoder", "mmrec.problems"
 
 
 class ShardWriter:
-    """Writes one feature folder: a shard per batch, then ledger and manifest.
+    """Writes one feature folder: shards in any order, then ledger and manifest.
 
     Opening a writer removes an earlier manifest first, so a folder that is being rewritten is
     never taken for a finished one; leftovers of earlier runs are removed at the end.
+
+    Attributes:
+        present: Modality to the number of vectors so far.
+        bad: Items so far of which something was there and could not be used.
     """
 
-    def __init__(self, folder: Path, dims: Mapping[str, int], dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dims: Mapping[str, int],
+        dtype: str = "float32",
+        stamp: str = "",
+        encoder: Mapping[str, str] | None = None,
+    ) -> None:
         """Open `folder` for writing.
 
         Args:
             folder: The feature folder; made if absent.
             dims: Modality to vector size.
             dtype: ``float32`` or ``float16``.
+            stamp: A digest of all but the contents that decides the shards.
+            encoder: As in the manifest, for the shards to say who made them.
         """
         if dtype not in ("float32", "float16"):
             raise UserError(f"vectors are stored as float32 or float16, not {dtype!r}")
         self.folder = folder
         self.dims = dict(dims)
         self.dtype = np.dtype(dtype)
-        self.shards: list[Shard] = []
-        self.problems: list[Problem] = []
+        self._metadata = {STAMP: stamp, ENCODER: json.dumps(dict(encoder or {}))}
         self.present = dict.fromkeys(dims, 0)
+        self.bad = 0
+        self._shards: dict[int, Shard] = {}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
 
     @property
-    def rows(self) -> int:
-        """Rows written so far."""
-        return sum(shard.rows for shard in self.shards)
+    def shards(self) -> list[Shard]:
+        """The shards so far, in the catalogue's order."""
+        return [self._shards[index] for index in sorted(self._shards)]
 
-    def write(self, batch: EmbeddingBatch) -> Shard:
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        return sum(shard.rows for shard in self._shards.values())
+
+    def write(self, batch: EmbeddingBatch, index: int | None = None) -> Shard:
         """Write one batch as one shard.
+
+        Args:
+            batch: The vectors.
+            index: The shard's place in the catalogue's order; None for the next.
 
         Raises:
             UserError: A present vector is not finite in the stored type.
         """
-        columns: dict[str, pa.Array] = {
-            "item_id": pa.array(batch.item_ids, pa.string()),
-            "content": pa.array(batch.content, pa.string()),
-        }
-        for modality, dim in self.dims.items():
-            columns[modality] = self._column(batch, modality, dim)
-        path = self.folder / f"part-{len(self.shards):05d}.parquet"
+        index = len(self._shards) if index is None else index
+        table = to_table(batch, self.dims, self.dtype)
+        metadata = self._metadata | {PROBLEMS: pack(batch.problems)}
+        path = part_path(self.folder, index)
         with replacing(path) as temporary:
-            pq.write_table(pa.table(columns), temporary)
-            shard = Shard(path.name, len(batch.item_ids), file_sha256(temporary))
-        self.shards.append(shard)
-        self.problems.extend(batch.problems)
-        for modality in self.dims:
-            self.present[modality] += int(batch.present[modality].sum())
+            _write(table.replace_schema_metadata(metadata), temporary)
+            shard = Shard(path.name, table.num_rows, file_sha256(temporary))
+        self._count(index, shard, table, batch.problems)
         return shard
 
-    def _column(self, batch: EmbeddingBatch, modality: str, dim: int) -> pa.Array:
-        vectors, present = batch.vectors[modality], batch.present[modality]
-        if vectors.shape[1] != dim:
-            raise ValueError(f"{modality}: expected vectors of {dim}, found {vectors.shape[1]}")
-        # A number too large for float16 becomes inf here, so finiteness is checked after the cast.
-        with np.errstate(over="ignore"):
-            stored = np.where(present[:, None], vectors, 0).astype(self.dtype)
-        bad = ~np.isfinite(stored).all(axis=1)
-        if bad.any():
-            item = batch.item_ids[int(np.flatnonzero(bad)[0])]
-            raise UserError(
-                f"the {modality} vector of item {item!r} is not finite (one of {int(bad.sum())} in "
-                "this batch); a lower precision may overflow: try --precision fp32"
-            )
-        flat = stored.reshape(-1)
-        return pa.FixedSizeListArray.from_arrays(pa.array(flat), dim, mask=pa.array(~present))
+    def adopt(self, index: int) -> Shard:
+        """Take a shard that stands at its place already for one of this run's own."""
+        path = part_path(self.folder, index)
+        table = read_parquet(path)
+        shard = Shard(path.name, table.num_rows, file_sha256(path))
+        self._count(index, shard, table, problems_of(table.schema))
+        return shard
+
+    def _count(
+        self, index: int, shard: Shard, table: pa.Table, problems: Sequence[Problem]
+    ) -> None:
+        self._shards[index] = shard
+        self.bad += len({problem.item_id for problem in problems if problem.bad})
+        for modality in self.dims:
+            self.present[modality] += table.num_rows - table[modality].null_count
+
+    def write_ledger(self) -> None:
+        """Write the ledger of the shards so far."""
+        files = (self.folder / shard.file for shard in self.shards)
+        write_ledger(self.folder, (problems_of(read_schema(file)) for file in files))
 
     def finish(
         self,
@@ -161,11 +128,21 @@ class ShardWriter:
         fusion: str | None,
         items_digest: str,
         seconds: float,
+        reused: int = 0,
     ) -> Manifest:
-        """Write the ledger and then the manifest; the folder is now finished."""
-        columns = [[getattr(p, name) for p in self.problems] for name in LEDGER_SCHEMA.names]
-        with replacing(self.folder / LEDGER) as temporary:
-            pq.write_table(pa.table(columns, schema=LEDGER_SCHEMA), temporary)
+        """Write the ledger and then the manifest; the folder is now finished.
+
+        Args:
+            encoder: See `Manifest`, as for the others.
+            normalized: Modality to whether vectors have length 1.
+            fusion: How fused vectors were made.
+            items_digest: Of what was encoded.
+            seconds: How long it took.
+            reused: How many rows an earlier run had made.
+        """
+        if sorted(self._shards) != list(range(len(self._shards))):
+            raise ValueError(f"shards are missing: there are {sorted(self._shards)}")
+        self.write_ledger()
         manifest = Manifest(
             encoder=dict(encoder),
             dims=self.dims,
@@ -177,14 +154,71 @@ class ShardWriter:
             items_digest=items_digest,
             shards=tuple(self.shards),
             seconds=round(seconds, 3),
-            items_per_second=round(self.rows / max(seconds, 1e-9), 2),
+            items_per_second=round((self.rows - reused) / max(seconds, 1e-9), 2),
+            reused=reused,
         )
         named = {shard.file for shard in self.shards}
-        for leftover in self.folder.glob("part-*.parquet"):
+        for leftover in parts_of(self.folder):
             if leftover.name not in named:
                 leftover.unlink()
         write_json(self.folder / MANIFEST, asdict(manifest))
         return manifest
+
+
+def part_path(folder: Path, index: int) -> Path:
+    """Where the shard of that place stands."""
+    return folder / f"part-{index:05d}.parquet"
+
+
+def part_index(path: Path) -> int:
+    """The place of a shard, by its name."""
+    return int(path.stem.removeprefix("part-"))
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The shards of a folder, finished or not, by place."""
+    found = [path for path in folder.glob("part-*.parquet") if path.stem[5:].isdigit()]
+    return sorted(found, key=part_index)
+
+
+def stamp_of(schema: pa.Schema) -> str:
+    """What a shard carries of what decides it; empty where it says nothing."""
+    return (schema.metadata or {}).get(STAMP.encode(), b"").decode()
+
+
+def unfinished_encoder(folder: Path) -> dict[str, str]:
+    """Who began to make an unfinished folder; empty where it does not say."""
+    for path in parts_of(folder):
+        try:
+            metadata = read_schema(path).metadata or {}
+            encoder: dict[str, str] = json.loads(metadata.get(ENCODER.encode(), b"{}"))
+        except (pa.ArrowException, OSError, ValueError):
+            continue
+        return encoder
+    return {}
+
+
+def problems_of(schema: pa.Schema) -> list[Problem]:
+    """What is absent from a shard."""
+    return unpack((schema.metadata or {}).get(PROBLEMS.encode(), b"[]").decode())
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """A Parquet file's columns and metadata."""
+    with path.open("rb") as file:
+        return pq.read_schema(file)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    # Vectors do not compress, and their numbers hardly repeat: trying both costs most of the time.
+    pq.write_table(
+        table,
+        path,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=["item_id"],
+        write_page_checksum=True,
+    )
 
 
 class ShardReader:
@@ -199,7 +233,7 @@ class ShardReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = Manifest.read(folder)
+        self.manifest = Manifest.read(folder, unfinished_encoder(folder).get("spec", ""))
 
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         """One batch per shard, in catalogue order.
@@ -209,13 +243,13 @@ class ShardReader:
                 says.
         """
         for shard in self.manifest.shards:
-            yield self._batch(self._table(shard))
+            yield from_table(self._table(shard), self.manifest.dims)
 
     def _table(self, shard: Shard) -> pa.Table:
         path = self.folder / shard.file
         remedy = "delete the folder's manifest.json and run mmrec-extract again"
         try:
-            table = pq.read_table(path)
+            table = read_parquet(path)
         except FileNotFoundError as error:
             raise UserError(f"the shard {path} of the manifest is missing; {remedy}") from error
         except (pa.ArrowException, OSError) as error:
@@ -242,30 +276,8 @@ class ShardReader:
         vectors = {modality: f"{dtype}[{dim}]" for modality, dim in dims.items()}
         return {"item_id": "string", "content": "string"} | vectors
 
-    def _batch(self, table: pa.Table) -> EmbeddingBatch:
-        vectors: dict[str, np.ndarray] = {}
-        present: dict[str, np.ndarray] = {}
-        for modality, dim in self.manifest.dims.items():
-            column = table[modality].combine_chunks()
-            present[modality] = pc.is_valid(column).to_numpy(zero_copy_only=False)
-            # `.values` keeps the place of null rows; `.flatten()` would drop them.
-            values = column.values.to_numpy(zero_copy_only=False)
-            first = column.offset * dim
-            vectors[modality] = values[first : first + len(column) * dim].reshape(-1, dim)
-        return EmbeddingBatch(
-            table["item_id"].to_pylist(), table["content"].to_pylist(), vectors, present
-        )
-
 
 def _form(kind: pa.DataType) -> str:
     if not pa.types.is_fixed_size_list(kind):
         return str(kind)
     return f"{np.dtype(kind.value_type.to_pandas_dtype()).name}[{kind.list_size}]"
-
-
-def read_ledger(folder: Path) -> list[Problem]:
-    """The recorded absences of a feature folder; empty where there is no ledger."""
-    path = folder / LEDGER
-    if not path.is_file():
-        return []
-    return [Problem(**row) for row in pq.read_table(path).to_pylist()]

@@ -1,27 +1,25 @@
 """``mmrec-extract``: a data set's pictures and texts become a feature set."""
 
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 
 from extract.catalog import Catalog
-from extract.embed import EmbedOptions, Plan, Progress, embed, plan
+from extract.embed import EmbedOptions, plan
 from extract.encoders import ENCODERS, create_encoder, family_of
-from extract.files import file_sha256
+from extract.ledger import read_ledger
+from extract.locking import locked
 from extract.manifest import Manifest
-from extract.shards import ShardWriter, read_ledger
+from extract.precision import set_precision
 from pipelines.cli import common_options
 from pipelines.config import Seed, options_of, resolve
 from pipelines.devices import resolve_device
-from pipelines.overwriting import Overwriting, check_same_encoder, finished_features
+from pipelines.encoding import Extraction, extract
+from pipelines.overwriting import Overwriting, check_same_encoder
 from pipelines.progress import Reporter, plain_table, print_table
 from pipelines.workspace import RANDOM, Workspace, catalogue_digest, read_table
 
@@ -41,10 +39,24 @@ class ExtractionConfig(EmbedOptions, Overwriting):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     seed: Seed = Field(default=0, description="Seed of PyTorch, for an encoder with chance in it.")
+    max_bad: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+(\.[0-9]+)?%$|^[0-9]+$",
+        description="How many items, or which share of them such as 1%, may have a picture or a "
+        "text that cannot be used; more is an error.  [default: any, with a warning]",
+    )
+
+    def allowed_bad(self, n_items: int) -> int | None:
+        """`max_bad` as a number of items."""
+        if self.max_bad is None:
+            return None
+        if self.max_bad.endswith("%"):
+            return int(float(self.max_bad[:-1]) / 100 * n_items)
+        return int(self.max_bad)
 
 
 def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> Manifest:
-    """Encode a data set's catalogue into a feature folder; do nothing where that is done already.
+    """Encode a data set's catalogue into a feature folder, whatever of it is not there yet.
 
     Args:
         config: The settings.
@@ -52,8 +64,9 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
         reporter: Where to tell progress.
 
     Raises:
-        UserError: The data set, the encoder or the device cannot be had, or do not fit; or the
-            folder holds another encoder's features.
+        UserError: The data set, the encoder or the device cannot be had, or do not fit; the folder
+            holds another encoder's features, or another process writes it; too much is bad.
+        KeyboardInterrupt: It was interrupted, and tells how far it came.
     """
     folder = feature_folder(config, workspace)
     device = resolve_device(config.device)
@@ -62,31 +75,23 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
     dataset.require_prepared()
     items = read_table(dataset.items, ["item_id"])
     catalog, items_digest = Catalog.from_table(items, dataset.images), catalogue_digest(items)
-    encoder = create_encoder(config.encoder).to(device)
-    what = plan(encoder, catalog, config)
-    identity = {
-        "spec": encoder.spec,
-        "fingerprint": encoder.fingerprint(),
-        "precision": config.precision,
-    }
-    check_same_encoder(folder, identity, config.overwrite)
-    finished = find_finished(folder, identity, what, config.dtype, items_digest)
-    if finished and _same_content(folder, finished, catalog):
-        reporter.say(f"{folder} is up to date, nothing is to be done")
-        return finished
-    reporter.say(f"{len(catalog):,} items, encoder {encoder.spec}, {device} -> {folder}")
-    start = time.monotonic()
-    writer = ShardWriter(folder, what.dims, config.dtype)
-    with _bars(reporter, what, len(catalog)) as progress:
-        for batch in embed(encoder, catalog, config, device, progress):
-            writer.write(batch)
-    return writer.finish(
-        encoder=identity,
-        normalized=what.normalized,
-        fusion=what.fusion,
+    encoder = create_encoder(config.encoder)
+    identity = {"spec": encoder.spec, "model": encoder.fingerprint()}
+    identity["precision"] = set_precision(encoder, config.precision, config.half_convolutions)
+    job = Extraction(
+        folder=folder,
+        catalog=catalog,
         items_digest=items_digest,
-        seconds=time.monotonic() - start,
+        encoder=encoder.to(device),
+        identity=identity,
+        what=plan(encoder, catalog, config),
+        options=config,
+        device=device,
+        max_bad=config.allowed_bad(len(catalog)),
     )
+    check_same_encoder(folder, identity, config.overwrite)
+    with locked(folder, "extracting features to"):
+        return extract(job, reporter)
 
 
 def feature_folder(config: ExtractionConfig, workspace: Workspace) -> Path:
@@ -99,67 +104,6 @@ def feature_folder(config: ExtractionConfig, workspace: Workspace) -> Path:
     if config.features is None and name == RANDOM:
         name = config.encoder.replace(":", "-")  # `random` itself is a control of training
     return workspace.dataset(config.dataset).features(name)
-
-
-def find_finished(
-    folder: Path, identity: dict[str, str], what: Plan, dtype: str, items_digest: str
-) -> Manifest | None:
-    """The manifest of a folder whose features were made just as is asked for, else None."""
-    manifest = finished_features(folder)
-    if manifest is None:
-        return None
-    # The spec only says where the weights were found.
-    same = all(manifest.encoder.get(key) == identity[key] for key in ("fingerprint", "precision"))
-    same = same and (manifest.dims, manifest.fusion, manifest.dtype) == (
-        what.dims,
-        what.fusion,
-        dtype,
-    )
-    return manifest if same and manifest.items_digest == items_digest else None
-
-
-def _same_content(folder: Path, manifest: Manifest, catalog: Catalog) -> bool:
-    """Whether every shard is whole, and every item's text and picture is what was encoded."""
-    contents: list[str] = []
-    for shard in manifest.shards:
-        path = folder / shard.file
-        if not path.is_file() or file_sha256(path) != shard.sha256:
-            return False
-        contents.extend(pq.read_table(path, columns=["content"])["content"].to_pylist())
-    return len(contents) == len(catalog) and all(
-        catalog.content(row) == content for row, content in enumerate(contents)
-    )
-
-
-class _Stopwatch:
-    """Seconds per modality: the time up to each report belongs to the modality reported."""
-
-    def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
-        self._last = time.monotonic()
-
-    def lap(self, modality: str) -> None:
-        now = time.monotonic()
-        self.seconds[modality] += now - self._last  # type: ignore[assignment]
-        self._last = now
-
-
-@contextmanager
-def _bars(reporter: Reporter, what: Plan, total: int) -> Iterator[Progress]:
-    watch = _Stopwatch()
-    with ExitStack() as stack:
-        bars = {
-            name: stack.enter_context(
-                reporter.bar(name, total, clock=lambda name=name: watch.seconds[name])  # type: ignore[misc]
-            )
-            for name in what.encoded
-        }
-
-        def progress(modality: str, count: int) -> None:
-            watch.lap(modality)
-            bars[modality](count)
-
-        yield progress
 
 
 def report(manifest: Manifest, folder: Path) -> None:

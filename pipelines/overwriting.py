@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from extract.errors import UserError
 from extract.manifest import MANIFEST, Manifest
+from extract.shards import unfinished_encoder
 from pipelines.config import Config
 from pipelines.workspace import Dataset, read_json
 
@@ -34,21 +35,23 @@ def finished_features(folder: Path) -> Manifest | None:
 
 
 def check_same_encoder(folder: Path, encoder: Mapping[str, str], overwrite: bool) -> None:
-    """Refuse to write features over those of another encoder.
+    """Refuse to write features over those of another encoder, finished or not.
 
     Args:
         folder: Where they are to go.
-        encoder: The ``spec`` and ``fingerprint`` of what is to make them.
+        encoder: The ``spec`` and ``model``, or ``fingerprint``, of what is to make them.
         overwrite: Whether the user wants it nevertheless.
 
     Raises:
-        UserError: The folder holds finished features of an encoder with another fingerprint.
+        UserError: The folder holds features of another encoder.
     """
     finished = None if overwrite else finished_features(folder)
-    if finished and finished.encoder.get("fingerprint") != encoder["fingerprint"]:
+    there = finished.encoder if finished else {} if overwrite else unfinished_encoder(folder)
+    if there and _model(there) != _model(encoder):
         raise UserError(
-            f"{folder} holds features of {_told(finished.encoder)}, not of {_told(encoder)}; give "
-            "these another name with --features, or replace those with --overwrite"
+            f"{folder} holds {'' if finished else 'unfinished '}features of {_told(there)}, not of "
+            f"{_told(encoder)}; give these another name with --features, or replace those with "
+            "--overwrite"
         )
 
 
@@ -75,7 +78,11 @@ def check_same_source(dataset: Dataset, kind: str, config: Overwriting) -> None:
 
 
 def _told(encoder: Mapping[str, str]) -> str:
-    return f"{encoder.get('spec')} (fingerprint {encoder.get('fingerprint', '')[:8]})"
+    return f"{encoder.get('spec')} (fingerprint {_model(encoder)[:8]})"
+
+
+def _model(encoder: Mapping[str, str]) -> str:
+    return encoder.get("model") or encoder.get("fingerprint", "")
 
 
 def _described(dataset: Dataset) -> Any:

@@ -193,9 +193,9 @@ def catalogue_digest(items: pa.Table) -> str:
     Args:
         items: The content of items.parquet.
     """
-    nothing = pa.nulls(items.num_rows, pa.string())
+    nothing = pa.chunked_array([pa.nulls(items.num_rows, pa.string())])
     ids, texts, images = (
-        (items[name] if name in items.column_names else nothing).to_pylist()
+        items[name].cast(pa.string()) if name in items.column_names else nothing
         for name in ("item_id", "text", "image")
     )
     return items_digest(ids, texts, images)

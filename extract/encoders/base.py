@@ -60,11 +60,18 @@ class Encoder(nn.Module, ABC):
         prepare_image: An RGB picture to what `collate` stacks: a tensor, or a mapping of tensors.
         prepare_text: A text to its token ids, cut to what the encoder can take.
         collate: Prepared pictures and texts of a batch to the inputs of `encode`.
+        picture_side: To how many pixels the preparation scales a picture's short side, so that a
+            larger one need not be decoded in full; None where every pixel counts.
+        dtypes: Modality to the type of the weights that see it.
 
-    The last three are picklable and run in workers. An encoder comes in evaluation mode.
+    `prepare_image`, `prepare_text` and `collate` are picklable and run in workers. An encoder comes
+    in evaluation mode.
     """
 
     dims: Mapping[str, int]
+    # With what the names of weights begin that belong to the picture side; all others are the
+    # text's.
+    image_parts: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -73,6 +80,7 @@ class Encoder(nn.Module, ABC):
         prepare_image: PrepareImage,
         prepare_text: PrepareText,
         collate: Collate,
+        picture_side: int | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -80,6 +88,8 @@ class Encoder(nn.Module, ABC):
         self.prepare_image = prepare_image
         self.prepare_text = prepare_text
         self.collate = collate
+        self.picture_side = picture_side
+        self.dtypes = dict.fromkeys(normalized, torch.float32)
 
     @abstractmethod
     def encode_image(self, images: Any) -> Tensor:
@@ -133,8 +143,9 @@ def measure_dims(encoder: Encoder) -> dict[str, int]:
         return {name: vectors.shape[-1] for name, vectors in encoder.encode(inputs).items()}
 
 
-def to_device(inputs: Any, device: torch.device) -> Any:
-    """Collated inputs, however nested, on a device."""
+def to_device(inputs: Any, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
+    """Collated inputs, however nested, on a device, those that are no whole numbers in a type."""
     if isinstance(inputs, Mapping):
-        return {name: to_device(value, device) for name, value in inputs.items()}
-    return inputs.to(device, non_blocking=True)
+        return {name: to_device(value, device, dtype) for name, value in inputs.items()}
+    moved = inputs.to(device, non_blocking=True)
+    return moved.to(dtype) if moved.is_floating_point() else moved

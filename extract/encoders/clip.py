@@ -36,6 +36,8 @@ class ClipEncoder(Encoder):
         architecture: Its configuration.
     """
 
+    image_parts = ("model.visual.",)
+
     def __init__(
         self,
         spec: str,
@@ -44,8 +46,14 @@ class ClipEncoder(Encoder):
         tokenizer: Callable[[list[str]], Tensor],
         architecture: Mapping[str, Any],
     ) -> None:
+        size = model.visual.preprocess_cfg["size"]
         super().__init__(
-            spec, {"image": False, "text": False}, transform, TokenIds(tokenizer), Collate()
+            spec,
+            {"image": False, "text": False},
+            transform,
+            TokenIds(tokenizer),
+            Collate(),
+            max(size) if isinstance(size, tuple | list) else size,
         )
         self.model = model
         self._identity = {

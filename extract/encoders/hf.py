@@ -35,6 +35,8 @@ class HFEncoder(Encoder):
         tokenizer: Its tokenizer.
     """
 
+    image_parts = ("model.vision", "model.visual")
+
     def __init__(self, spec: str, model: Any, processor: Any, tokenizer: Any) -> None:
         config = model.config
         texts = TokenIds(
@@ -48,6 +50,7 @@ class HFEncoder(Encoder):
             ProcessedImage(processor),
             texts,
             Collate(tokenizer.pad_token_id or 0, tokenizer.padding_side == "left"),
+            _picture_side(processor),
         )
         self.model = model
         self._identity = {
@@ -149,6 +152,13 @@ def _check_dual(spec: str, model: Any, missing: list[str]) -> None:
             f"the weights of {spec} lack {len(missing)} tensors of a {type(model).__name__}, such "
             f"as {missing[0]}; download the model again"
         )
+
+
+def _picture_side(processor: Any) -> int | None:
+    # A processor that does not scale, or scales by a rule that is not known, gets every pixel.
+    size = processor.to_dict().get("size") if getattr(processor, "do_resize", False) else None
+    known = {"shortest_edge", "height", "width"}
+    return max(size.values()) if size and known.issuperset(size) else None
 
 
 def _text_length(tokenizer: Any, config: Any) -> int:

@@ -1,5 +1,6 @@
 """Modality-specific encoders: a timm picture model and a sentence-transformers text model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ class TimmTower(nn.Module):
         # Convolutions on a CPU are up to twice as fast this way; other layers do not mind.
         self.model = model.to(memory_format=torch.channels_last)
         self.prepare = data.create_transform(**config, is_training=False)
+        self.side = math.ceil(max(config["input_size"][1:]) / config["crop_pct"])
         self.identity = {
             "architecture": model.pretrained_cfg.get("architecture"),
             "pooling": str(getattr(model, "global_pool", "")),
@@ -120,6 +122,8 @@ class PairEncoder(Encoder):
         text: The text model.
     """
 
+    image_parts = ("image.",)
+
     def __init__(self, spec: str, image: TimmTower, text: SentenceTower) -> None:
         super().__init__(
             spec,
@@ -127,6 +131,7 @@ class PairEncoder(Encoder):
             image.prepare,
             text.prepare,
             text.collate,
+            image.side,
         )
         self.image = image
         self.text = text

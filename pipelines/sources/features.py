@@ -11,11 +11,11 @@ from pydantic import Field
 
 from extract.errors import UserError
 from extract.files import digest, file_sha256
+from extract.ledger import Problem
 from extract.manifest import Manifest, items_digest
 from extract.shards import (
     MODALITIES,
     EmbeddingBatch,
-    Problem,
     ShardWriter,
     unusable_rows,
     usable_rows,

@@ -9,8 +9,9 @@ from extract.encoders import create_encoder
 from extract.encoders.base import Collate, Encoder
 from extract.errors import UserError
 from extract.fusion import fuse
+from extract.ledger import Problem
 from extract.loader import default_workers
-from extract.shards import Problem
+from extract.precision import set_precision
 
 
 class Ruler(Encoder):
@@ -38,7 +39,7 @@ class Ruler(Encoder):
         mask = tokens["attention_mask"]
         self.batches.append(("text", mask.sum(dim=1).tolist()))
         found = torch.stack([mask.sum(dim=1), (tokens["input_ids"] * mask).sum(dim=1)], dim=1)
-        out = self.linear(found.float())
+        out = self.linear(found.to(self.dtypes["text"]))
         self.types.add(out.dtype)
         return out
 
@@ -237,10 +238,11 @@ def test_nothing_of_the_graph_is_kept(catalog):
 @pytest.mark.parametrize(("precision", "kind"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_precision_is_that_of_the_arithmetic(catalog, precision, kind):
     encoder = Ruler()
-    (batch,) = embed(encoder, catalog, options(precision=precision))
+    assert set_precision(encoder, precision) == precision
+    (batch,) = embed(encoder, catalog, options())
     assert encoder.types == {kind}
     assert batch.vectors["text"].dtype == np.float32
-    assert encoder.linear.weight.dtype == torch.float32
+    assert encoder.linear.weight.dtype == kind
     exact = np.array([[len(text), sum(map(ord, text))] for text in catalog.texts.to_pylist()])
     error = np.abs(batch.vectors["text"] / exact - 1).max()
     # bfloat16 keeps 8 bits, so it must be wrong a little, and only a little.
@@ -251,7 +253,7 @@ def test_workers_by_default(monkeypatch):
     import os
 
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    for cores, on_cpu, on_gpu in ((1, 0, 0), (2, 0, 1), (8, 4, 7), (64, 8, 16)):
+    for cores, on_cpu, on_gpu in ((1, 1, 0), (2, 2, 1), (8, 8, 7), (64, 32, 32)):
         monkeypatch.setattr(
             os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False
         )

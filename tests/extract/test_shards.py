@@ -7,13 +7,12 @@ import pytest
 
 from extract.errors import UserError
 from extract.files import file_sha256
+from extract.ledger import Problem, read_ledger
 from extract.manifest import Manifest
 from extract.shards import (
     EmbeddingBatch,
-    Problem,
     ShardReader,
     ShardWriter,
-    read_ledger,
     unusable_rows,
     usable_rows,
 )
@@ -175,7 +174,7 @@ def test_another_format_is_told(folder):
 def test_crash_while_writing_leaves_neither_manifest_nor_temporary_files(folder, monkeypatch):
     """A finished folder that is being rewritten is unfinished from the first moment."""
 
-    def crash(*_):
+    def crash(*_, **__):
         raise KeyboardInterrupt
 
     writer = ShardWriter(folder, DIMS)

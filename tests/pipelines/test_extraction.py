@@ -8,7 +8,8 @@ from PIL import Image
 
 from extract import embed as embed_module
 from extract.encoders import create_encoder
-from extract.shards import ShardReader, read_ledger
+from extract.ledger import read_ledger
+from extract.shards import ShardReader
 from pipelines.workspace import catalogue_digest
 
 
@@ -42,11 +43,14 @@ def test_features_are_written_and_told(mmrec, shop):
     done = mmrec("extract --encoder random:4 --shard-rows 4 --workers 0")
     assert done.code == 0, done.err
     told = manifest_of(shop)
+    fingerprint = told["encoder"].pop("fingerprint")
     assert told["encoder"] == {
         "spec": "random:4",
-        "fingerprint": create_encoder("random:4").fingerprint(),
+        "model": create_encoder("random:4").fingerprint(),
         "precision": "fp32",
     }
+    assert len(fingerprint) == 32
+    assert fingerprint != told["encoder"]["model"]
     assert told["dims"] == {"image": 4, "text": 4, "fused": 4}
     assert told["present"] == {"image": 4, "text": 5, "fused": 4}
     assert told["normalized"] == {"image": True, "text": True, "fused": False}

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from extract.ledger import Problem, read_ledger
 from extract.manifest import items_digest
-from extract.shards import Problem, ShardReader, ShardWriter, read_ledger
+from extract.shards import ShardReader, ShardWriter
 
 FEATURES = "prepare features --dataset shop --features given"
 

@@ -1,0 +1,95 @@
+"""Shards of earlier runs as sources of rows, found by what was encoded."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from extract.batches import EmbeddingBatch, from_table
+from extract.errors import UserError
+from extract.files import read_parquet
+from extract.ledger import Problem
+from extract.scan import pack_digests
+from extract.shards import problems_of, read_schema, stamp_of
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard of an earlier run, without its vectors.
+
+    Attributes:
+        path: Where it is.
+        ids: Its items.
+        contents: What was encoded: `pack_digests` of its rows.
+        problems: What is absent from it.
+    """
+
+    path: Path
+    ids: pa.ChunkedArray
+    contents: np.ndarray
+    problems: Sequence[Problem]
+
+
+def read_part(path: Path, stamp: str) -> Part | None:
+    """A shard of that maker; None where it is another's, torn, or no shard at all.
+
+    All of it is read, and compared with the checksums of its pages.
+    """
+    try:
+        if stamp_of(read_schema(path)) != stamp:
+            return None
+        table = read_parquet(path)
+        contents = pack_digests(table["content"].to_pylist())
+        return Part(path, table["item_id"], contents, problems_of(table.schema))
+    except (pa.ArrowException, OSError, ValueError, KeyError, UserError):
+        return None
+
+
+class Sources:
+    """Rows of earlier runs that can be had by their content.
+
+    Args:
+        parts: The shards that they are in.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = list(parts)
+        digests = [np.empty((0, 2), np.uint64), *(part.contents for part in parts)]
+        contents = np.concatenate(digests)
+        self._starts = np.cumsum([0, *(len(part.contents) for part in parts)])
+        self._order = np.argsort(contents[:, 0], kind="stable")
+        self._sorted = contents[self._order]
+
+    @property
+    def ids(self) -> pa.Array:
+        """The items of all rows, each once."""
+        chunks = [chunk for part in self.parts for chunk in part.ids.chunks]
+        return pc.unique(pa.chunked_array(chunks, pa.string()))
+
+    def find(self, contents: np.ndarray) -> np.ndarray:
+        """Where each content is among all rows, (n,); -1 where it is nowhere."""
+        if not len(self._sorted):
+            return np.full(len(contents), -1)
+        place = np.searchsorted(self._sorted[:, 0], contents[:, 0])
+        place = np.minimum(place, len(self._sorted) - 1)
+        same = (self._sorted[place] == contents).all(axis=1)
+        return np.where(same, self._order[place], -1)
+
+    def read(
+        self, places: np.ndarray, dims: Mapping[str, int]
+    ) -> Iterator[tuple[np.ndarray, EmbeddingBatch]]:
+        """The rows at some of the places that `find` gave.
+
+        Yields:
+            Which of the places, and their rows, one shard of the sources after the other.
+        """
+        of_part = np.searchsorted(self._starts, places, side="right") - 1
+        for number in np.unique(of_part):
+            part, which = self.parts[number], np.flatnonzero(of_part == number)
+            rows = places[which] - self._starts[number]
+            batch = from_table(read_parquet(part.path).take(pa.array(rows)), dims)
+            wanted = set(batch.item_ids)
+            yield which, replace(batch, problems=[p for p in part.problems if p.item_id in wanted])
