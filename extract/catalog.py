@@ -7,6 +7,7 @@ strings. A missing picture is a recorded absence, never a crash and never a sile
 import hashlib
 import os
 import stat
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ from extract.pictures import PictureProblem, open_picture
 
 # The most pixels that are decoded, at eight bytes each and not compressed at all, take less.
 MAX_BYTES = 2**30
+# Unicode's categories of characters that leave no ink.
+UNSEEN = {"Cc", "Cf", "Zl", "Zp", "Zs"}
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ class Catalog:
         if self.item_ids.null_count:
             row = pc.index(self.item_ids.is_null(), True).as_py()
             raise UserError(f"every item needs an id, row {row} of the catalogue has none")
-        repeated = len(self) - pc.count_distinct(self.item_ids).as_py()
-        if repeated:
-            counts = pc.value_counts(self.item_ids)
-            twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        # By sorting, which needs a quarter of the memory of counting them.
+        ordered = self.item_ids.take(pc.sort_indices(self.item_ids))
+        twice = pc.unique(ordered[1:].filter(pc.equal(ordered[1:], ordered[:-1])))
+        if len(twice):
             raise UserError(
                 f"item ids must be distinct; {len(twice)} of them come more than once, such as "
                 f"{twice[0].as_py()!r}; prepare the data set again"
@@ -160,6 +163,11 @@ def _check_file(path: str, root: str) -> None:
         raise PictureProblem("too_large", f"{path} has {found.st_size:,} bytes")
 
 
+def is_blank(text: str | None) -> bool:
+    """Whether a text has nothing to see: only white space, control and zero-width characters."""
+    return all(unicodedata.category(letter) in UNSEEN for letter in text or "")
+
+
 def content_digest(text: str | None, picture: bytes | None) -> str:
     """A digest of a text and of a picture file's bytes; absent and empty are told apart."""
     return content_of(text, None if picture is None else hashlib.sha256(picture).digest())
@@ -167,10 +175,15 @@ def content_digest(text: str | None, picture: bytes | None) -> str:
 
 def content_of(text: str | None, picture: bytes | None) -> str:
     """`content_digest` from a text and the SHA-256 of a picture file."""
+    return content_bytes(text, picture).hex()
+
+
+def content_bytes(text: str | None, picture: bytes | None) -> bytes:
+    """`content_of` as 16 bytes."""
     # The length before the text keeps two different pairs from reading the same.
     letters = None if text is None else text.encode("utf-8", "surrogatepass")
     head = b"-" if letters is None else b"+%d:%b" % (len(letters), letters)
-    return hashlib.sha256(head + (picture or b"-")).hexdigest()[:32]
+    return hashlib.sha256(head + (picture or b"-")).digest()[:16]
 
 
 def _strings(table: pa.Table, name: str) -> pa.ChunkedArray:

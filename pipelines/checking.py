@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,12 +20,22 @@ from extract.shards import ShardReader
 from pipelines.checks import DATA_CHECKS, FEATURE_CHECKS, Finding, judge
 from pipelines.cli import common_options
 from pipelines.data_checks import DataEvidence, empty_texts
+from pipelines.duplicates import (
+    HASHED_SIDE,
+    Groups,
+    PictureHashes,
+    file_digest,
+    near_texts,
+    perceptual_hash,
+)
 from pipelines.feature_checks import FeatureEvidence
 from pipelines.progress import Reporter, counts_table, plain_table, print_table
 from pipelines.sources.writing import table_digest
 from pipelines.workspace import SPLITS, Dataset, Workspace, catalogue_digest, read_json, read_table
 
 SHOWN = 3
+# Rows that wait for a thread at a time: a million of them would take a gigabyte.
+SUBMITTED = 4096
 COLOURS = {"ok": "green", "warn": "yellow", "error": "bold red"}
 
 
@@ -56,14 +67,17 @@ def run(dataset: Dataset, features: str | None, reporter: Reporter) -> Report:
     log = read_table(dataset.interactions, ["user_id", "item_id", "split"])
     item_ids = _words(items["item_id"])
     catalog = _numbered_catalog(items, dataset.images)
-    pictures, content = _look_at_pictures(catalog, reporter)
+    pictures = _look_at_pictures(catalog, reporter)
+    texts = catalog.texts.to_pylist()
     evidence = DataEvidence(
         item_ids=item_ids,
-        texts=catalog.texts.to_pylist(),
+        texts=texts,
         users=_words(log["user_id"]),
         items=_words(log["item_id"]),
         splits=_words(log["split"]),
-        pictures=pictures,
+        pictures=pictures.problems,
+        alike_pictures=pictures.alike,
+        alike_texts=near_texts(texts),
         changed=_changed(dataset, items, log),
         unfinished=[] if dataset.description.is_file() else [f"no {dataset.description.name}"],
     )
@@ -71,7 +85,7 @@ def run(dataset: Dataset, features: str | None, reporter: Reporter) -> Report:
     findings = judge(DATA_CHECKS, evidence)
     if folder:
         more_counts, more_findings = _check_features(
-            folder, item_ids, content, catalogue_digest(items)
+            folder, item_ids, pictures.content, catalogue_digest(items)
         )
         counts |= more_counts
         findings += more_findings
@@ -107,6 +121,12 @@ def command(root: Path, quiet: bool, dataset: str | None, features: str | None) 
 
     Each line of the report is a rule, with the number of those that break it and a few of them. A
     warning is worth a look; an error makes the data set unusable, and the exit code 1.
+
+    Near-duplicates are groups such as "i3 = i17 = i20". Pictures are so when their files are equal
+    or their perceptual hashes (pHash, 256 bits) differ in at most 10 bits: copies that were scaled,
+    compressed again or made a little brighter. Texts are so when they share nine tenths of their
+    words. Variants of one thing are often meant to be alike; in a log that was split at random, a
+    copy of a training item in the test is an answer given away.
     """
     checked = Workspace(root).dataset(dataset)
     report = run(checked, features, Reporter(quiet))
@@ -131,29 +151,49 @@ def _numbered_catalog(items: pa.Table, images: Path) -> Catalog:
     return Catalog.from_table(pa.table(columns), images)
 
 
-def _look_at_pictures(
-    catalog: Catalog, reporter: Reporter
-) -> tuple[dict[int, tuple[str, str]], list[str]]:
-    """What is wrong with the pictures, by row, and the digest of each row's content."""
+class _Looked(NamedTuple):
+    """What a look at an item's picture found; the hashes only of one that can be used."""
 
-    def look(row: int) -> tuple[tuple[str, str] | None, str]:
-        picture = None
-        try:
-            picture = catalog.picture_bytes(row)
-            open_picture(picture)
-        except PictureProblem as problem:
-            return (problem.kind, problem.detail), content_digest(catalog.text(row), picture)
-        return None, content_digest(catalog.text(row), picture)
+    content: str
+    problem: tuple[str, str] | None
+    file: bytes = b""
+    pixels: bytes | None = None
 
+
+class _Pictures(NamedTuple):
+    """What is wrong with pictures by row, each row's digest of content, and groups of rows."""
+
+    problems: dict[int, tuple[str, str]]
+    content: list[str]
+    alike: Groups
+
+
+def _look_at_pictures(catalog: Catalog, reporter: Reporter) -> _Pictures:
+    hashes = PictureHashes(len(catalog))
     problems: dict[int, tuple[str, str]] = {}
     content = []
     with ThreadPoolExecutor() as pool, reporter.bar("pictures", len(catalog)) as advance:
-        for row, (problem, digest_of_row) in enumerate(pool.map(look, range(len(catalog)))):
-            if problem:
-                problems[row] = problem
-            content.append(digest_of_row)
-            advance()
-    return problems, content
+        for start in range(0, len(catalog), SUBMITTED):
+            rows = range(start, min(start + SUBMITTED, len(catalog)))
+            for row, looked in zip(rows, pool.map(partial(_look, catalog), rows), strict=True):
+                if looked.problem:
+                    problems[row] = looked.problem
+                else:
+                    hashes.add(row, looked.file, looked.pixels)
+                content.append(looked.content)
+                advance()
+    return _Pictures(problems, content, hashes.groups())
+
+
+def _look(catalog: Catalog, row: int) -> _Looked:
+    """Read and decode a picture, no larger than is needed to see whether it can be."""
+    data = None
+    try:
+        data = catalog.picture_bytes(row)
+        pixels = perceptual_hash(open_picture(data, HASHED_SIDE))
+    except PictureProblem as problem:
+        return _Looked(content_digest(catalog.text(row), data), (problem.kind, problem.detail))
+    return _Looked(content_digest(catalog.text(row), data), None, file_digest(data), pixels)
 
 
 def _changed(dataset: Dataset, items: pa.Table, log: pa.Table) -> list[str]:

@@ -36,6 +36,8 @@ DATA_CHECKS = (
     Check("unusable pictures", "warn", data_checks.broken_pictures),
     Check("empty texts", "warn", data_checks.empty_texts),
     Check("items with neither text nor picture", "warn", data_checks.neither),
+    Check("near-duplicate pictures", "warn", data_checks.alike_pictures),
+    Check("near-duplicate texts", "warn", data_checks.alike_texts),
     Check("tables changed since preparing", "warn", data_checks.changed_tables),
 )
 

@@ -4,9 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from extract.catalog import is_blank
 from pipelines.workspace import SPLITS
 
 Offenders = Sequence[str]
+
+# Items of a group of near-duplicates that are named.
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class DataEvidence:
         items: Item of each interaction.
         splits: Split of each interaction.
         pictures: From row to what is wrong with the picture: a kind and a detail.
+        alike_pictures: Groups of rows whose pictures are nearly the same.
+        alike_texts: Groups of rows whose texts are nearly the same.
         changed: Which tables differ from the description that preparing wrote.
         unfinished: What preparing did not write.
     """
@@ -30,6 +36,8 @@ class DataEvidence:
     items: Sequence[str]
     splits: Sequence[str]
     pictures: Mapping[int, tuple[str, str]]
+    alike_pictures: Sequence[Sequence[int]] = ()
+    alike_texts: Sequence[Sequence[int]] = ()
     changed: Sequence[str] = ()
     unfinished: Sequence[str] = ()
 
@@ -116,17 +124,23 @@ def broken_pictures(data: DataEvidence) -> Offenders:
 
 def empty_texts(data: DataEvidence) -> Offenders:
     """Items without a text."""
-    return [
-        item
-        for item, text in zip(data.item_ids, data.texts, strict=True)
-        if not (text or "").strip()
-    ]
+    return [item for item, text in zip(data.item_ids, data.texts, strict=True) if is_blank(text)]
 
 
 def neither(data: DataEvidence) -> Offenders:
     """Items with neither a text nor a picture: content says nothing of them."""
     pictureless = {data.item_ids[row] for row in data.pictures}
     return [item for item in empty_texts(data) if item in pictureless]
+
+
+def alike_pictures(data: DataEvidence) -> Offenders:
+    """Groups of items with nearly the same picture."""
+    return [_equation(data, rows) for rows in data.alike_pictures]
+
+
+def alike_texts(data: DataEvidence) -> Offenders:
+    """Groups of items with nearly the same text."""
+    return [_equation(data, rows) for rows in data.alike_texts]
 
 
 def unfinished(data: DataEvidence) -> Offenders:
@@ -145,3 +159,8 @@ def _pictures(data: DataEvidence, wanted: Callable[[str], bool]) -> Offenders:
         for row, (kind, detail) in data.pictures.items()
         if wanted(kind)
     ]
+
+
+def _equation(data: DataEvidence, rows: Sequence[int]) -> str:
+    named = " = ".join(data.item_ids[row] for row in rows[:NAMED])
+    return f"{named} = {len(rows) - NAMED:,} more" if len(rows) > NAMED else named

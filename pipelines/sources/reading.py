@@ -158,6 +158,7 @@ def read_columns(path: Path) -> Columns:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             table = pq.read_table(path)
+            table.validate(full=True)  # Parquet itself does not refuse strings that are not UTF-8
         else:
             table = _read_text_table(path)
     except (pa.ArrowException, UnicodeDecodeError) as error:

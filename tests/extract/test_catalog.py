@@ -1,24 +1,16 @@
 import hashlib
-import io
+import os
+import socket
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 
-from extract.catalog import Catalog, content_digest
+from extract.catalog import MAX_BYTES, Catalog, content_digest
 from extract.errors import UserError
-from extract.pictures import PictureProblem, open_picture
-
-
-def encoded(picture, form="PNG", **options):
-    file = io.BytesIO()
-    picture.save(file, form, **options)
-    return file.getvalue()
-
-
-def pixels(picture):
-    return np.asarray(picture)
+from extract.pictures import MAX_PIXELS, PictureProblem
 
 
 def one(tmp_path, image, text="a text"):
@@ -57,93 +49,132 @@ def test_ids_must_be_there_and_distinct(tmp_path):
         Catalog.from_table(table, tmp_path)
 
 
-def test_transparent_parts_are_white():
-    picture = Image.new("RGBA", (2, 1))
-    picture.putpixel((0, 0), (255, 0, 0, 255))
-    picture.putpixel((1, 0), (255, 0, 0, 51))  # a fifth red: 255, 204, 204 over white
-    assert pixels(open_picture(encoded(picture))).tolist() == [[[255, 0, 0], [255, 204, 204]]]
-    grey = Image.new("LA", (1, 1), (0, 0))
-    assert pixels(open_picture(encoded(grey))).tolist() == [[[255, 255, 255]]]
-
-
-def test_a_transparent_palette_colour_is_white():
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([255, 0, 0, 0, 255, 0])
-    picture.putpixel((1, 0), 1)
-    data = encoded(picture, transparency=0)
-    assert pixels(open_picture(data)).tolist() == [[[255, 255, 255], [0, 255, 0]]]
-
-
-def test_pictures_are_turned_upright():
-    picture = Image.new("L", (2, 1))
-    picture.putpixel((0, 0), 255)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise: the left end goes to the top
-    upright = open_picture(encoded(picture, exif=exif))
-    assert pixels(upright)[:, :, 0].tolist() == [[255], [0]]
-
-
-def test_grey_of_sixteen_bits_keeps_its_scale():
-    values = np.array([[0, 256 * 100, 256 * 200 + 7]], dtype=np.uint16)
-    picture = open_picture(encoded(Image.fromarray(values)))
-    assert picture.mode == "RGB"
-    assert pixels(picture)[0, :, 1].tolist() == [0, 100, 200]
-
-
-@pytest.mark.parametrize("form", ["JPEG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_common_formats(form):
-    picture = open_picture(encoded(Image.new("RGB", (9, 5), "white"), form))
-    assert picture.size == (9, 5)
-    assert pixels(picture).min() > 250
-
-
-def test_cmyk_is_converted():
-    assert open_picture(encoded(Image.new("CMYK", (4, 4)), "JPEG")).mode == "RGB"
-
-
-def test_broken_files_are_unreadable():
-    good = encoded(Image.effect_noise((64, 64), 50))
-    for data in (b"", b"not a picture", good[: len(good) // 2], b"\x89PNG\r\n\x1a\n" + b"\0" * 90):
-        assert problem(open_picture, data).kind == "unreadable"
-
-
-def test_too_large_is_judged_before_decoding():
-    # A header that claims 60,000 x 60,000 pixels and has none, and one that Pillow itself refuses.
-    header = encoded(Image.new("1", (8, 8)), "BMP")
-    for side in (9_000, 60_000):
-        size = side.to_bytes(4, "little")
-        found = problem(open_picture, header[:18] + size + size + header[26:])
-        assert found.kind == "too_large"
-        assert str(side) in found.detail or "limit" in found.detail
-
-
-def test_a_line_is_no_picture():
-    found = problem(open_picture, encoded(Image.new("L", (2, 900))))
-    assert (found.kind, found.detail) == ("unreadable", "2 x 900 pixels are a line, not a picture")
-
-
-def test_absent_files(tmp_path):
-    assert problem(one(tmp_path, None).picture, 0).kind == "missing"
-    assert problem(one(tmp_path, "").picture, 0).kind == "missing"
-    found = problem(one(tmp_path, "no.png").picture, 0)
-    assert (found.kind, found.detail) == ("missing", "there is no file no.png")
-    (tmp_path / "folder.png").mkdir()
-    assert problem(one(tmp_path, "folder.png").picture, 0).kind == "unreadable"
-
-
-def test_paths_that_leave_the_folder_are_refused(tmp_path):
-    images = tmp_path / "images"
-    images.mkdir()
+@pytest.fixture
+def images(tmp_path):
+    """A folder of pictures, and beside it a picture that is none of its business."""
+    folder = tmp_path / "images"
+    (folder / "within").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / "within" / "a.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
-    for path in ("../secret.png", "a/../../secret.png", str(tmp_path / "secret.png")):
-        assert problem(one(images, path).picture, 0).kind == "outside"
-    (images / "link.png").symlink_to(tmp_path / "secret.png")
-    assert one(images, "link.png").picture(0).size == (4, 4)
+    (tmp_path / "images-2").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images-2" / "b.png")
+    return folder
+
+
+def kind(folder, path):
+    return problem(one(folder, path).picture, 0).kind
+
+
+def test_absent_files(images):
+    assert kind(images, None) == kind(images, "") == "missing"
+    found = problem(one(images, "no.png").picture, 0)
+    assert (found.kind, found.detail) == ("missing", "there is no file no.png")
+    assert kind(images, "within/a.png/b.png") == "missing"
+    assert kind(images / "nowhere", "a.png") == "missing"
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "within/../../secret.png", "a/../within/a.png"])
+def test_paths_that_leave_the_folder_are_refused(images, path):
+    assert kind(images, path) == kind(images, str(images / path)) == "outside"
+
+
+def test_links_that_leave_the_folder_are_refused(images):
+    (images / "file.png").symlink_to("../secret.png")
+    (images / "folder").symlink_to(images.parent)
+    (images / "like it").symlink_to(images.parent / "images-2")
+    (images / "dangling.png").symlink_to("/nowhere/at/all.png")
+    (images / "once more.png").symlink_to("file.png")
+    for path in ("file.png", "folder/secret.png", "like it/b.png", "dangling.png", "once more.png"):
+        assert kind(images, path) == "outside"
+    assert "link" in problem(one(images, "file.png").picture, 0).detail
+
+
+def test_links_that_stay_within_are_followed_and_the_folder_may_be_one(images):
+    (images / "link.png").symlink_to("within/a.png")
+    (images / "round").symlink_to(images / "within")
+    elsewhere = images.parent / "elsewhere"
+    elsewhere.symlink_to(images)
+    for folder in (images, elsewhere):
+        for path in ("link.png", "round/a.png", "./within//a.png"):
+            assert one(folder, path).picture(0).size == (4, 4)
+
+
+def test_what_is_no_plain_file_is_not_opened(images):
+    """To open a pipe that nobody writes to would take forever."""
+    os.mkfifo(images / "pipe.png")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(images / "socket.png"))
+    server.close()
+    for path in ("pipe.png", "socket.png", "within", "."):
+        assert kind(images, path) == "unreadable"
+    assert kind(Path("/dev"), "zero") == "unreadable"
+
+
+@pytest.mark.parametrize("path", ["a\0.png", "\0", "within/\0/a.png"])
+def test_a_path_with_a_nul_names_nothing(images, path):
+    assert kind(images, path) == "missing"
+
+
+def test_what_the_file_system_refuses(images, monkeypatch):
+    assert kind(images, "a" * 5000) == kind(images, "a/" * 5000) == "unreadable"
+    (images / "loop.png").symlink_to("loop.png")
+    assert kind(images, "loop.png") == "unreadable"
+
+    def refuse(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    found = problem(one(images, "within/a.png").picture, 0)
+    told = "within/a.png: Permission denied"
+    assert (found.kind, found.detail) == ("unreadable", told)
+
+
+def test_a_giant_file_is_not_read(images):
+    with (images / "giant.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    found = problem(one(images, "giant.png").picture, 0)
+    assert (found.kind, found.detail) == ("too_large", f"giant.png has {MAX_BYTES + 1:,} bytes")
+    assert MAX_BYTES > 8 * MAX_PIXELS
+
+
+class Remote:
+    """A folder that is no local one, with no more than what is asked of it."""
+
+    def __init__(self, path="bucket"):
+        self.path = path
+
+    def __truediv__(self, name):
+        return Remote(f"{self.path}/{name}")
+
+    def read_bytes(self):
+        if not self.path.endswith("a.png"):
+            raise FileNotFoundError(self.path)
+        return self.path.encode()
+
+
+def test_a_folder_that_is_not_local():
+    assert one(Remote(), "within/a.png").picture_bytes(0) == b"bucket/within/a.png"
+    assert kind(Remote(), "b.png") == "missing"
+    assert kind(Remote(), "../a.png") == "outside"
+
+
+def test_columns_that_are_not_utf8_are_refused(tmp_path):
+    offsets = pa.py_buffer(np.array([0, 1, 3], np.int32))
+    bad = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"a\xff\xfe"))
+    whole = pa.array(["a", "b"])
+    for name in ("item_id", "text", "image"):
+        columns = {"item_id": whole, "text": whole, "image": whole} | {name: bad}
+        with pytest.raises(UserError, match=f"the column {name} of the catalogue is no text"):
+            Catalog.from_table(pa.table(columns), tmp_path)
+        columns[name] = bad.cast(pa.binary())
+        with pytest.raises(UserError, match=f"the column {name} of the catalogue is no text"):
+            Catalog.from_table(pa.table(columns), tmp_path)
 
 
 def test_content_digest_is_over_both_and_tells_absent_from_empty(tmp_path):
     (tmp_path / "p.png").write_bytes(b"bytes")
-    expected = hashlib.sha256("+5:gr\u00fcn+5:bytes".encode()).hexdigest()[:32]
+    of_picture = hashlib.sha256(b"bytes").digest()
+    expected = hashlib.sha256("+5:gr\u00fcn".encode() + of_picture).hexdigest()[:32]
     assert content_digest("gr\u00fcn", b"bytes") == expected
     assert one(tmp_path, "p.png", "gr\u00fcn").content(0) == expected
     pairs = [
