@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
-from extract.catalog import Catalog, content_of
+from extract.catalog import Catalog, content_of, is_blank
 from extract.encoders.base import Encoder
 from extract.ledger import NO_TEXT, Problem
 from extract.pictures import DRAFT_FACTOR, PictureProblem, open_picture
@@ -150,9 +150,9 @@ class _Rows:
         return _Row(content_of(text, picture.digest), picture, tokens, problems)
 
     def _tokens(self, text: str | None, item: str, problems: list[Problem]) -> list[int] | None:
-        if text and text.strip():
+        if text is not None and not is_blank(text):
             return self.prepare_text(text)
-        detail = NO_TEXT if text is None else "nothing but white space"
+        detail = NO_TEXT if text is None else "nothing that can be seen"
         problems.append(Problem(item, "text", "empty", detail))
         return None
 

@@ -46,6 +46,7 @@ class Manifest:
         seconds: How long it took.
         items_per_second: Rows that were made, not reused, by `seconds`.
         reused: How many rows an earlier run had made.
+        bad: Items of which something was there and could not be used.
         created: When it was finished, ISO 8601 in UTC.
         format: `FORMAT`.
     """
@@ -62,6 +63,7 @@ class Manifest:
     seconds: float
     items_per_second: float
     reused: int = 0
+    bad: int = 0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     format: str = FORMAT
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
-from extract.files import move
+from extract.files import file_sha256, move
 from extract.ledger import Problem
 from extract.planning import Rows, split
 from extract.scan import Scan, absences, scan
@@ -57,8 +57,10 @@ class Survey:
         catalog: The items.
         shard_rows: Items per shard.
         progress: Told how many more items were compared.
+        hashes: The SHA-256 of shards, by their file's name, where one is known.
 
     Attributes:
+        whole: Files that have the SHA-256 that was given.
         kept: Places whose shard stays as it is.
         tasks: The shards that are to be written.
     """
@@ -71,6 +73,7 @@ class Survey:
         catalog: Catalog,
         shard_rows: int,
         progress: Callable[[int], None] = lambda count: None,
+        hashes: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.dims = dims
@@ -82,8 +85,11 @@ class Survey:
         paths, old = parts_of(folder), parts_of(folder / OLD)
         # Without anything to compare with, every picture would be read twice.
         self._scan = scan(catalog, progress) if paths or old else None
+        self.whole = {
+            path.name for path in paths if (hashes or {}).get(path.name) == file_sha256(path)
+        }
         for path in paths:
-            self._judge(path, read_part(path, stamp), chunks)
+            self._judge(path, read_part(path, stamp, path.name in self.whole), chunks)
         found = [part for part in (read_part(path, stamp) for path in old) if part]
         self.sources = Sources([*self._spare, *found])
         self.tasks = [
@@ -108,11 +114,13 @@ class Survey:
             return False
         if not np.array_equal(part.contents, now.contents[start:stop]):
             return False
+        if "image" not in self.dims:
+            return True
         # The digest does not say why there is no picture.
         without = np.arange(start, stop)[now.pictureless[start:stop]]
         ids = set(self.catalog.item_ids.take(pa.array(without)).to_pylist())
         then = [p for p in part.problems if p.modality == "image" and p.item_id in ids]
-        return "image" not in self.dims or then == absences(self.catalog, without)
+        return then == absences(self.catalog, without)
 
     def _scanned(self) -> Scan:
         if self._scan is None:
@@ -158,7 +166,7 @@ class Survey:
             replace(part, path=moved.get(part.path, part.path)) for part in self.sources.parts
         ]
 
-    def whole(self, task: Task, fresh: EmbeddingBatch | None) -> EmbeddingBatch:
+    def complete(self, task: Task, fresh: EmbeddingBatch | None) -> EmbeddingBatch:
         """The batch of a task: what was encoded now among what is used again.
 
         Args:

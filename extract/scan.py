@@ -3,14 +3,16 @@
 Every picture file is read, but not decoded: a time stamp is no proof that nothing changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
+import pyarrow as pa
 
-from extract.catalog import Catalog, content_of
+from extract.catalog import Catalog, content_bytes
 from extract.ledger import Problem
 from extract.pictures import PictureProblem
 from extract.planning import Rows, split
@@ -25,7 +27,7 @@ class Scan:
     """What a catalogue's items contain now.
 
     Attributes:
-        contents: `pack_digests` of their content digests, (n, 2).
+        contents: `pack_digests` of their content digests, (n,).
         pictureless: Which of them have no picture file, (n,) bool.
     """
 
@@ -33,14 +35,18 @@ class Scan:
     pictureless: np.ndarray
 
 
-def pack_digests(digests: Sequence[str]) -> np.ndarray:
-    """Content digests, 32 hexadecimal digits each, as an (n, 2) array of 8-byte numbers.
+def pack_digests(digests: pa.ChunkedArray) -> np.ndarray:
+    """A column of content digests, 32 hexadecimal digits each, as (n,) strings of 16 bytes.
 
     Raises:
         ValueError: One is none of ours.
     """
-    whole = np.frombuffer(bytes.fromhex("".join(digests)), ">u8")
-    return whole.reshape(len(digests), 2).astype(np.uint64)
+    whole = b"".join(_letters(chunk) for chunk in digests.chunks)
+    if len(whole) != 32 * len(digests):
+        raise ValueError(
+            f"expected {len(digests)} digests of 32 letters, found {len(whole)} letters"
+        )
+    return np.frombuffer(bytes.fromhex(whole.decode()), "S16")
 
 
 def scan(catalog: Catalog, progress: Callable[[int], None] = lambda count: None) -> Scan:
@@ -50,32 +56,32 @@ def scan(catalog: Catalog, progress: Callable[[int], None] = lambda count: None)
         catalog: The items.
         progress: Told how many more items are through.
     """
-    contents = np.empty((len(catalog), 2), np.uint64)
+    contents = np.empty(len(catalog), "S16")
     pictureless = np.ones(len(catalog), bool)
-
-    def picture(row: int) -> bytes | None:
-        try:
-            return sha256(catalog.picture_bytes(row)).digest()
-        except PictureProblem:
-            return None
-
     with ThreadPoolExecutor(THREADS) as pool:
         for rows in split(range(len(catalog)), BLOCK):
-            start, stop = rows[0], rows[-1] + 1
-            named = [
-                row
-                for row, path in zip(rows, catalog.images[start:stop], strict=True)
-                if path.is_valid
-            ]
-            pictures = dict(zip(named, pool.map(picture, named), strict=True))
-            texts = catalog.texts[start:stop].to_pylist()
-            digests = [
-                content_of(text, pictures.get(row)) for row, text in zip(rows, texts, strict=True)
-            ]
-            contents[start:stop] = pack_digests(digests)
-            pictureless[start:stop] = [pictures.get(row) is None for row in rows]
+            block = slice(rows[0], rows[-1] + 1)
+            named = rows[0] + np.flatnonzero(catalog.images[block].is_valid().to_numpy())
+            pictures: list[bytes | None] = [None] * len(rows)
+            for row, digest in zip(named, pool.map(partial(_picture, catalog), named), strict=True):
+                pictures[row - rows[0]] = digest
+            texts = catalog.texts[block].to_pylist()
+            digests = [content_bytes(*both) for both in zip(texts, pictures, strict=True)]
+            contents[block] = np.frombuffer(b"".join(digests), "S16")
+            pictureless[block] = [picture is None for picture in pictures]
             progress(len(rows))
     return Scan(contents, pictureless)
+
+
+def _picture(catalog: Catalog, row: int) -> bytes | None:
+    try:
+        return sha256(catalog.picture_bytes(int(row))).digest()
+    except PictureProblem:
+        return None
+
+
+def _letters(strings: pa.Array) -> bytes:
+    return b"".join(strings.cast(pa.binary()).to_pylist())
 
 
 def absences(catalog: Catalog, rows: Rows) -> list[Problem]:

@@ -156,6 +156,7 @@ class ShardWriter:
             seconds=round(seconds, 3),
             items_per_second=round((self.rows - reused) / max(seconds, 1e-9), 2),
             reused=reused,
+            bad=self.bad,
         )
         named = {shard.file for shard in self.shards}
         for leftover in parts_of(self.folder):

@@ -33,16 +33,20 @@ class Part:
     problems: Sequence[Problem]
 
 
-def read_part(path: Path, stamp: str) -> Part | None:
+def read_part(path: Path, stamp: str, whole: bool = False) -> Part | None:
     """A shard of that maker; None where it is another's, torn, or no shard at all.
 
-    All of it is read, and compared with the checksums of its pages.
+    Args:
+        path: Where it is.
+        stamp: The maker.
+        whole: Whether it is known to be as it was written. Else all of it is read, vectors too,
+            and compared with the checksums of its pages.
     """
     try:
         if stamp_of(read_schema(path)) != stamp:
             return None
-        table = read_parquet(path)
-        contents = pack_digests(table["content"].to_pylist())
+        table = read_parquet(path, ["item_id", "content"] if whole else None)
+        contents = pack_digests(table["content"])
         return Part(path, table["item_id"], contents, problems_of(table.schema))
     except (pa.ArrowException, OSError, ValueError, KeyError, UserError):
         return None
@@ -57,10 +61,10 @@ class Sources:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = list(parts)
-        digests = [np.empty((0, 2), np.uint64), *(part.contents for part in parts)]
+        digests = [np.empty(0, "S16"), *(part.contents for part in parts)]
         contents = np.concatenate(digests)
         self._starts = np.cumsum([0, *(len(part.contents) for part in parts)])
-        self._order = np.argsort(contents[:, 0], kind="stable")
+        self._order = np.argsort(contents, kind="stable")
         self._sorted = contents[self._order]
 
     @property
@@ -73,10 +77,9 @@ class Sources:
         """Where each content is among all rows, (n,); -1 where it is nowhere."""
         if not len(self._sorted):
             return np.full(len(contents), -1)
-        place = np.searchsorted(self._sorted[:, 0], contents[:, 0])
+        place = np.searchsorted(self._sorted, contents)
         place = np.minimum(place, len(self._sorted) - 1)
-        same = (self._sorted[place] == contents).all(axis=1)
-        return np.where(same, self._order[place], -1)
+        return np.where(self._sorted[place] == contents, self._order[place], -1)
 
     def read(
         self, places: np.ndarray, dims: Mapping[str, int]

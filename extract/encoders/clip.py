@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from extract.encoders.base import Collate, Encoder, PrepareImage, Tokens, measure_dims
@@ -47,11 +48,12 @@ class ClipEncoder(Encoder):
         architecture: Mapping[str, Any],
     ) -> None:
         size = model.visual.preprocess_cfg["size"]
+        self.spares_padding = is_causal(model)
         super().__init__(
             spec,
             {"image": False, "text": False},
             transform,
-            TokenIds(tokenizer),
+            TokenIds(tokenizer, trimmed=self.spares_padding),
             Collate(),
             max(size) if isinstance(size, tuple | list) else size,
         )
@@ -70,6 +72,8 @@ class ClipEncoder(Encoder):
 
     def encode_text(self, tokens: Tokens) -> Tensor:
         """Ids, (n, length), to the joint space; the model finds the end of a text by its token."""
+        if self.spares_padding:
+            return encode_causal_text(self.model, tokens["input_ids"])
         return self.model.encode_text(tokens["input_ids"])
 
     def identity(self) -> Mapping[str, Any]:
@@ -79,13 +83,59 @@ class ClipEncoder(Encoder):
 
 @dataclass(frozen=True)
 class TokenIds:
-    """A tokenizer of open_clip as a function of one text."""
+    """A tokenizer of open_clip as a function of one text.
+
+    Attributes:
+        tokenizer: It pads every text to the model's length, with zeros.
+        trimmed: Whether the padding is left out.
+    """
 
     tokenizer: Callable[[list[str]], Tensor]
+    trimmed: bool = False
 
     def __call__(self, text: str) -> list[int]:
-        """The text's ids, padded to the model's length."""
-        return self.tokenizer([text])[0].tolist()
+        """The text's ids."""
+        ids: list[int] = self.tokenizer([text])[0].tolist()
+        # Zero is a word, too; but every text ends with the mark of the end.
+        while self.trimmed and len(ids) > 1 and ids[-1] == 0:
+            ids.pop()
+        return ids
+
+
+def is_causal(model: Any) -> bool:
+    """Whether no token of a text sees those after it, so that padding decides nothing.
+
+    That is so in CLIP itself; other text towers of open_clip attend to all of a text.
+    """
+    return (
+        type(model).__name__ == "CLIP"
+        and getattr(model, "attn_mask", None) is not None
+        and getattr(model, "text_pool_type", None) == "argmax"
+    )
+
+
+def encode_causal_text(model: Any, ids: Tensor) -> Tensor:
+    """CLIP's text tower on texts that are not padded to its full length.
+
+    Radford et al. 2021, section 2.4: embeddings with positions, a transformer in which a token
+    sees those before it, and the projection of what stands at the end of the text.
+
+    Args:
+        model: A CLIP of open_clip, for which `is_causal` holds.
+        ids: (n, length), zeros after the end of a text; of all ids the end's is the largest.
+
+    Returns:
+        (n, dim), equal to ``model.encode_text`` of the same ids padded.
+    """
+    length = ids.shape[1]
+    dtype = model.transformer.get_cast_dtype()
+    hidden = model.token_embedding(ids).to(dtype) + model.positional_embedding[:length].to(dtype)
+    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
+    ends = model.ln_final(hidden)[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
+    projection = model.text_projection
+    if projection is None:
+        return ends
+    return projection(ends) if isinstance(projection, torch.nn.Module) else ends @ projection
 
 
 @dataclass(frozen=True)

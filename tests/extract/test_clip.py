@@ -7,6 +7,7 @@ import torch
 
 from extract.embed import EmbedOptions, embed
 from extract.encoders import create_encoder
+from extract.encoders.clip import is_causal
 from extract.errors import UserError
 
 
@@ -200,3 +201,28 @@ def test_changed_preprocessing_tokenizer_and_weights_change_the_fingerprint(hf_f
         changed("config.json", other_activation),
     ]
     assert len(set(prints)) == 5
+
+
+def test_texts_without_padding_equal_open_clips_own_of_full_length(tiny_model_name, weight_file):
+    encoder = create_encoder(f"clip:{tiny_model_name}/{weight_file}")
+    texts = ["x", "a red shoe", "!", "wow!!! !", "one two three " * 60]
+    ids = [encoder.prepare_text(text) for text in texts]
+    assert [len(one) for one in ids] == [3, 5, 3, 5, 77]
+    padded = encoder.prepare_text.tokenizer(texts)
+    assert padded.shape == (5, 77)
+    batch = encoder.collate({"text": ids[:4]})["text"]
+    assert batch["input_ids"].shape == (4, 5)
+    found = torch.cat([encoder.encode_text(batch), encoder.encode_text({"input_ids": padded[4:]})])
+    torch.testing.assert_close(found, encoder.model.encode_text(padded), atol=1e-5, rtol=1e-4)
+    # The words count: another one gives another vector.
+    assert (found[0] - found[2]).abs().max() > 1e-3
+
+
+def test_a_text_tower_of_another_kind_keeps_its_padding(tiny_model_name, tmp_path):
+    import open_clip
+
+    config = {**open_clip.get_model_config(tiny_model_name), "custom_text": True}
+    (tmp_path / "Custom-Test-16.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "Custom-Test-16.json")
+    models = (open_clip.create_model(name) for name in (tiny_model_name, "Custom-Test-16"))
+    assert [is_causal(model) for model in models] == [True, False]

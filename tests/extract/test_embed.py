@@ -167,6 +167,67 @@ def test_absent_pictures_and_texts_are_recorded(holes):
     assert not vectors["fused"][~both].any()
 
 
+def test_pictures_and_texts_that_repeat_are_encoded_once_per_shard(catalog):
+    rows = [0, 1, 0, 2, 1, 0, 3, 0]
+    repeated = Catalog.from_columns(
+        [f"{place}" for place in range(len(rows))],
+        [catalog.text(row) for row in rows],
+        [catalog.images[row].as_py() for row in rows],
+        catalog.folder,
+    )
+    encoder = Ruler()
+    counted = {"image": 0, "text": 0}
+
+    def progress(modality, count):
+        counted[modality] += count
+
+    given = options(batch_size=3, shard_rows=6)
+    _, found, present, _, _ = together(embed(encoder, repeated, given, progress=progress))
+    assert sum(n for kind, n in encoder.batches if kind == "image") == 3 + 2
+    assert sum(len(n) for kind, n in encoder.batches if kind == "text") == 3 + 2
+    assert counted == {"image": 8, "text": 8}
+    _, expected, _, _, _ = together(embed(Ruler(), catalog, options()))
+    for modality in ("image", "text"):
+        assert present[modality].all()
+        np.testing.assert_array_equal(found[modality], expected[modality][rows])
+
+
+def test_chunks_of_any_rows_are_encoded_in_their_order(catalog):
+    chunks = [np.array([5, 1]), [0], np.array([7, 6, 2])]
+    batches = list(embed(Ruler(), catalog, options(batch_size=2), chunks=chunks))
+    assert [batch.item_ids for batch in batches] == [["f", "b"], ["a"], ["h", "g", "c"]]
+    _, expected, _, _, _ = together(embed(Ruler(), catalog, options()))
+    rows = np.concatenate(chunks)
+    _, found, _, _, contents = together(batches)
+    np.testing.assert_array_equal(found["image"], expected["image"][rows])
+    np.testing.assert_array_equal(found["text"], expected["text"][rows])
+    assert contents == [catalog.content(int(row)) for row in rows]
+
+
+def test_large_jpegs_are_decoded_to_what_the_encoder_needs(tmp_path):
+    """The Ruler that wants 16 pixels sees the mean of a picture of a quarter of the size."""
+    Image.linear_gradient("L").resize((512, 256)).convert("RGB").save(tmp_path / "a.jpg")
+    catalog = Catalog.from_columns(["a"], [None], ["a.jpg"], tmp_path)
+    sizes = []
+
+    class Sized(Ruler):
+        def __init__(self, side):
+            super().__init__({"image": 3})
+            self.picture_side = side
+            self.prepare_image = lambda picture: sizes.append(picture.size) or mean_colour(picture)
+
+    for side in (None, 16, 100):
+        (batch,) = embed(Sized(side), catalog, options())
+        np.testing.assert_allclose(batch.vectors["image"], 127.5, atol=1.5)
+    assert sizes == [(512, 256), (64, 32), (512, 256)]
+
+
+def test_threads_of_pytorch_are_as_before(catalog):
+    before = torch.get_num_threads()
+    list(embed(Ruler(), catalog, options(workers=2)))
+    assert torch.get_num_threads() == before
+
+
 def test_progress_counts_every_item_once_per_modality(holes):
     counted = {"image": 0, "text": 0}
 
