@@ -24,9 +24,9 @@ class Row:
         value: What was measured.
         unit: Of what.
         reference: The same from elsewhere: a published figure, or another implementation.
-        speedup: reference / value, where both are times; None elsewhere.
+        speedup: How many times faster than the reference; None where that has no meaning.
         floor: The physical bound on the same machine, where there is one.
-        of_floor: floor / value.
+        of_floor: Which share of the floor was reached.
     """
 
     name: str
@@ -41,20 +41,34 @@ class Row:
 def print_rows(title: str, rows: Sequence[Row]) -> None:
     """A table on stdout."""
     table = Table(title=title, box=None, title_justify="left")
-    table.add_column("name")
-    for column in ("value", "reference", "value / reference"):
-        table.add_column(column, justify="right")
+    for name in ("name", "value", "unit", "reference", "speedup", "floor", "of floor"):
+        table.add_column(name, justify="left" if name in ("name", "unit") else "right")
     for row in rows:
-        ratio = f"{row.value / row.reference:.3f}" if row.reference else ""
-        reference = f"{row.reference:.4f}" if row.reference is not None else ""
-        table.add_row(row.name, f"{row.value:.4f}", reference, ratio)
+        numbers = (row.reference, row.speedup, row.floor, row.of_floor)
+        table.add_row(row.name, _told(row.value), row.unit, *map(_told, numbers))
     Console(width=120).print(table)
+
+
+def _processor() -> str:
+    """The processor's own name where the system tells it, and what it has for bfloat16."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    told = dict(line.split(":", 1) for line in lines if ":" in line)
+    told = {key.strip(): value.strip() for key, value in told.items()}
+    flags = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in told.get("flags", "").split()]
+    return " ".join([told.get("model name", platform.machine()), *flags])
+
+
+def _told(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """The rows as JSON, with machine and versions beside them."""
     machine: dict[str, Any] = {
-        "processor": platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
