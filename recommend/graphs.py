@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from extract.shards import usable_rows
-from recommend.index import nearest
+from recommend.features import FeatureStore
+from recommend.index import Search, nearest
 
 
 class SparseMatrix(nn.Module):
@@ -91,7 +92,12 @@ def symmetric_normalise(matrix: csr_array) -> csr_array:
 
 
 def item_neighbours(
-    vectors: np.ndarray, present: np.ndarray, k: int, *, weighted: bool = False
+    vectors: np.ndarray,
+    present: np.ndarray,
+    k: int,
+    *,
+    weighted: bool = False,
+    search: Search = nearest,
 ) -> csr_array:
     """The graph of each item's k nearest items by cosine, itself excluded, normalised.
 
@@ -104,17 +110,54 @@ def item_neighbours(
         present: (I,) bool; zero and non-finite rows are left out as well.
         k: Number of neighbours.
         weighted: Weigh by the cosine.
+        search: Who finds the neighbours.
     """
     n_items = len(vectors)
     rows = np.flatnonzero(present & usable_rows(vectors))
     if rows.size < 2:
         return csr_array((n_items, n_items), dtype=np.float32)
-    neighbours, cosines = nearest(np.asarray(vectors[rows], np.float32), k)
+    neighbours, cosines = search(np.asarray(vectors[rows], np.float32), k)
     values = np.maximum(cosines, 0) if weighted else np.ones_like(cosines)
     pairs = (np.repeat(rows, neighbours.shape[1]), rows[neighbours.ravel()])
     adjacency = csr_array((values.ravel(), pairs), shape=(n_items, n_items), dtype=np.float32)
     scale = diags_array(_inverse_root(adjacency.sum(axis=1)))
     return csr_array(scale @ adjacency @ scale)
+
+
+def mixed_neighbours(
+    features: FeatureStore,
+    k: int,
+    image_weight: float,
+    *,
+    weighted: bool = False,
+    search: Search = nearest,
+) -> csr_array:
+    """Σ_m w_m S_m over the modalities there are, with Σ_m w_m = 1, (I, I).
+
+    The image has weight w and the others share 1 - w; a modality that stands alone has weight 1.
+
+    Args:
+        features: The items' features.
+        k: Number of neighbours in each modality.
+        image_weight: w.
+        weighted: Weigh neighbours by their cosine.
+        search: Who finds them.
+    """
+    weights = modality_weights(list(features.tables), image_weight)
+    graphs = [
+        weights[modality]
+        * item_neighbours(table, features.present[modality], k, weighted=weighted, search=search)
+        for modality, table in features.tables.items()
+    ]
+    return csr_array(sum(graphs[1:], graphs[0]))
+
+
+def modality_weights(modalities: list[str], image_weight: float) -> dict[str, float]:
+    """Weights that sum to 1: the image's, and equal shares of the rest for the others."""
+    others = [modality for modality in modalities if modality != "image"]
+    if "image" not in modalities or not others:
+        return {modality: 1 / len(modalities) for modality in modalities}
+    return {"image": image_weight} | dict.fromkeys(others, (1 - image_weight) / len(others))
 
 
 def prune_by_degree(matrix: csr_array, keep: float, generator: np.random.Generator) -> csr_array:

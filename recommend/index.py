@@ -1,10 +1,14 @@
 """Nearest neighbours through FAISS; the only file that imports it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from extract.errors import UserError
+
+# From (n, d) vectors and k to rows and cosines, as `nearest` gives them.
+Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 def nearest(vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

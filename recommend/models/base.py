@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from recommend.features import FeatureStore, Tables
+from recommend.index import Search, nearest
 from recommend.interactions import Interactions
 from recommend.sampling import Batch
 
@@ -35,10 +36,12 @@ class TrainingData:
     Attributes:
         train: The training interactions.
         features: The items' features at the start, for graphs that are built from them once.
+        search: Who finds nearest neighbours.
     """
 
     train: Interactions
     features: FeatureStore
+    search: Search = nearest
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recommend.features import Tables
-from recommend.graphs import SparseMatrix, prune_by_degree, symmetric_normalise
+from recommend.graphs import (
+    SparseMatrix,
+    mixed_neighbours,
+    prune_by_degree,
+    symmetric_normalise,
+)
 from recommend.layers import embedding_table, light_graph_convolution
 from recommend.losses import bpr, dot
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
-from recommend.models.itemknn import mixed_neighbours
 from recommend.sampling import Batch
 
 
@@ -47,7 +51,9 @@ class Freedom(Recommender):
         self.graph = SparseMatrix(symmetric_normalise(self.train_matrix))
         self.pruned_graph = self.graph
         self.item_graph = SparseMatrix(
-            mixed_neighbours(data, config.neighbours, config.image_weight)
+            mixed_neighbours(
+                data.features, config.neighbours, config.image_weight, search=data.search
+            )
         )
         self.users = embedding_table(data.train.n_users, config.embedding_size)
         self.items = embedding_table(data.train.n_items, config.embedding_size)

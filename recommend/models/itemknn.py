@@ -5,13 +5,12 @@ the cosines of item j's k nearest items in modality m, and D the row sums of A_m
 control for content: a model that learns from the same features should beat it.
 """
 
-import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from recommend.features import Tables
-from recommend.graphs import item_neighbours
+from recommend.graphs import mixed_neighbours
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
 
@@ -32,7 +31,13 @@ class ItemKNN(Recommender):
     def __init__(self, config: ItemKNNConfig, data: TrainingData) -> None:
         super().__init__(config, data)
         self.train_matrix = data.train.matrix
-        self.graph = mixed_neighbours(data, config.neighbours, config.image_weight, weighted=True)
+        self.graph = mixed_neighbours(
+            data.features,
+            config.neighbours,
+            config.image_weight,
+            weighted=True,
+            search=data.search,
+        )
 
     def encode(self, features: Tables) -> Embeddings:
         """Sparse: users R (U, I) and items Sᵀ (I, I), so that users @ items.T = R S."""
@@ -41,33 +46,3 @@ class ItemKNN(Recommender):
     def loss(self, batch: Batch, features: Tables) -> dict[str, Tensor]:
         """No terms: nothing is learned."""
         return {}
-
-
-def mixed_neighbours(
-    data: TrainingData, neighbours: int, image_weight: float, *, weighted: bool = False
-) -> csr_array:
-    """Σ_m w_m S_m over the modalities there are, with Σ_m w_m = 1, (I, I).
-
-    The image has weight w and the others share 1 - w; a modality that stands alone has weight 1.
-
-    Args:
-        data: Features and sizes.
-        neighbours: k.
-        image_weight: w.
-        weighted: Weigh neighbours by their cosine.
-    """
-    weights = modality_weights(list(data.features.tables), image_weight)
-    n_items = data.train.n_items
-    graph = csr_array((n_items, n_items), dtype=np.float32)
-    for modality, table in data.features.tables.items():
-        present = data.features.present[modality]
-        graph += weights[modality] * item_neighbours(table, present, neighbours, weighted=weighted)
-    return csr_array(graph)
-
-
-def modality_weights(modalities: list[str], image_weight: float) -> dict[str, float]:
-    """Weights that sum to 1: the image's, and equal shares of the rest for the others."""
-    others = [modality for modality in modalities if modality != "image"]
-    if "image" not in modalities or not others:
-        return {modality: 1 / len(modalities) for modality in modalities}
-    return {"image": image_weight} | dict.fromkeys(others, (1 - image_weight) / len(others))

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from recommend.graphs import item_neighbours
+from recommend.index import nearest
+from recommend.neighbours import StoredNeighbours, neighbours_key
+
+
+@pytest.fixture
+def vectors():
+    return np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+
+
+class Counting:
+    """`nearest`, and how often it was asked."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, vectors, k):
+        self.asked += 1
+        return nearest(vectors, k)
+
+
+def test_what_was_found_once_is_not_searched_again(tmp_path, vectors):
+    search = Counting()
+    for _ in range(3):
+        rows, cosines = StoredNeighbours(tmp_path / "kept", search)(vectors, 5)
+        expected_rows, expected_cosines = nearest(vectors, 5)
+        np.testing.assert_array_equal(rows, expected_rows)
+        np.testing.assert_array_equal(cosines, expected_cosines)
+        assert rows.dtype == expected_rows.dtype
+    assert search.asked == 1
+
+
+def test_other_vectors_or_another_k_are_searched(tmp_path, vectors):
+    search = Counting()
+    stored = StoredNeighbours(tmp_path, search)
+    moved = vectors.copy()
+    moved[7, 3] = np.nextafter(moved[7, 3], 2)
+    for asked in ((vectors, 5), (vectors, 6), (moved, 5), (vectors[::-1], 5), (vectors[:29], 5)):
+        rows, _ = stored(*asked)
+        np.testing.assert_array_equal(rows, nearest(*asked)[0])
+    assert search.asked == 5
+    keys = {neighbours_key(v, 5) for v in (vectors, moved, vectors[::-1], vectors.reshape(15, 16))}
+    assert len(keys) == 4
+
+
+def test_a_torn_file_is_searched_again(tmp_path, vectors):
+    search = Counting()
+    stored = StoredNeighbours(tmp_path, search)
+    stored(vectors, 5)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-7])
+    np.testing.assert_array_equal(stored(vectors, 5)[0], nearest(vectors, 5)[0])
+    assert search.asked == 2
+    stored(vectors, 5)
+    assert search.asked == 2
+
+
+def test_swapped_features_have_another_graph(tmp_path, vectors):
+    """What the best-known toolbox gets wrong: its cache is named by k alone."""
+    stored = StoredNeighbours(tmp_path)
+    present = np.ones(30, bool)
+    noise = np.random.default_rng(1).standard_normal((30, 8)).astype(np.float32)
+    graphs = [item_neighbours(v, present, 5, search=stored) for v in (vectors, noise, vectors)]
+    assert (graphs[0] != graphs[1]).nnz > 0
+    assert (graphs[0] != graphs[2]).nnz == 0
