@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,11 +15,13 @@ from extract.catalog import Catalog
 from extract.embed import EmbedOptions, Plan, Progress, embed
 from extract.encoders.base import Encoder
 from extract.errors import UserError
-from extract.files import digest, file_sha256
+from extract.files import digest
 from extract.ledger import LEDGER
 from extract.loader import DECODING
 from extract.manifest import Manifest
 from extract.planning import Rows
+from extract.ray_cluster import Cluster
+from extract.ray_engine import embed_on_cluster
 from extract.reuse import Survey, Task
 from extract.shards import ShardWriter
 from pipelines.overwriting import finished_features
@@ -39,6 +42,8 @@ class Extraction:
         options: The circumstances.
         device: Where it computes.
         max_bad: How many items may have a picture or text that cannot be used; None for any.
+        cluster: Whose workers compute in its place, each with an encoder of its own; None for this
+            process.
     """
 
     folder: Path
@@ -50,6 +55,7 @@ class Extraction:
     options: EmbedOptions
     device: torch.device
     max_bad: int | None = None
+    cluster: Cluster | None = None
 
     @property
     def maker(self) -> dict[str, str]:
@@ -81,13 +87,20 @@ def extract(job: Extraction, reporter: Reporter) -> Manifest:
         KeyboardInterrupt: It was interrupted, and tells how far it came.
     """
     start = time.monotonic()
+    finished = finished_features(job.folder)
     with reporter.bar("compare", len(job.catalog)) as advance:
         survey = Survey(
-            job.folder, job.stamp, job.what.dims, job.catalog, job.options.shard_rows, advance
+            job.folder,
+            job.stamp,
+            job.what.dims,
+            job.catalog,
+            job.options.shard_rows,
+            advance,
+            {shard.file: shard.sha256 for shard in finished.shards} if finished else {},
         )
-    finished = _finished(job, survey)
-    if finished:
+    if finished and _is_up_to_date(job, survey, finished):
         survey.finish()
+        _check_bad(job, finished.bad, finished.rows)
         reporter.say(f"{job.folder} is up to date, nothing is to be done")
         return finished
     counts = survey.counts()
@@ -117,10 +130,12 @@ def _write(job: Extraction, survey: Survey, writer: ShardWriter, reporter: Repor
     try:
         for index in survey.kept:
             writer.adopt(index)
-        _check_bad(job, writer)
-        for task, batch in _batches(job, survey, reporter):
-            writer.write(batch, task.index)
-            _check_bad(job, writer)
+        _check_written(job, writer)
+        # Closed also where writing fails, so that no worker of a cluster works on.
+        with closing(_batches(job, survey, reporter)) as batches:
+            for task, batch in batches:
+                writer.write(batch, task.index)
+                _check_written(job, writer)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{writer.rows:,} of {len(job.catalog):,} items are done and kept; the same command "
@@ -128,56 +143,75 @@ def _write(job: Extraction, survey: Survey, writer: ShardWriter, reporter: Repor
         ) from None
 
 
-def _check_bad(job: Extraction, writer: ShardWriter) -> None:
-    if job.max_bad is None or writer.bad <= job.max_bad:
-        return
-    writer.write_ledger()
-    raise UserError(
-        f"{writer.bad:,} of the {writer.rows:,} items so far have a picture or a text that cannot "
-        f"be used, and --max-bad lets no more than {job.max_bad:,} pass; {job.folder / LEDGER} "
-        "tells which and why: mend them, or allow more; what is encoded is kept"
-    )
+def _check_written(job: Extraction, writer: ShardWriter) -> None:
+    try:
+        _check_bad(job, writer.bad, writer.rows)
+    except UserError:
+        writer.write_ledger()
+        raise
 
 
-def _finished(job: Extraction, survey: Survey) -> Manifest | None:
-    """The manifest of a folder where nothing is to be done."""
-    manifest = finished_features(job.folder)
-    if manifest is None or survey.tasks or manifest.items_digest != job.items_digest:
-        return None
-    same = manifest.encoder.get("fingerprint") == job.maker["fingerprint"]
-    whole = len(manifest.shards) == len(survey.kept) and all(
-        file_sha256(job.folder / shard.file) == shard.sha256 for shard in manifest.shards
+def _check_bad(job: Extraction, bad: int, rows: int) -> None:
+    if job.max_bad is not None and bad > job.max_bad:
+        raise UserError(
+            f"{bad:,} of the {rows:,} items so far have a picture or a text that cannot be used, "
+            f"and --max-bad lets no more than {job.max_bad:,} pass; {job.folder / LEDGER} tells "
+            "which and why: mend them, or allow more; what is encoded is kept"
+        )
+
+
+def _is_up_to_date(job: Extraction, survey: Survey, manifest: Manifest) -> bool:
+    """Whether nothing is to be done in a finished folder."""
+    return (
+        not survey.tasks
+        and manifest.items_digest == job.items_digest
+        and manifest.encoder.get("fingerprint") == job.maker["fingerprint"]
+        and {shard.file for shard in manifest.shards} == survey.whole
     )
-    return manifest if same and whole else None
 
 
 def _announce(job: Extraction, counts: dict[str, int], reporter: Reporter) -> None:
     told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    where = job.cluster or job.device
     reporter.say(
-        f"{len(job.catalog):,} items ({told}), encoder {job.encoder.spec}, {job.device}, "
+        f"{len(job.catalog):,} items ({told}), encoder {job.encoder.spec}, {where}, "
         f"{job.identity['precision']} -> {job.folder}"
     )
 
 
 def _batches(
     job: Extraction, survey: Survey, reporter: Reporter
-) -> Iterator[tuple[Task, EmbeddingBatch]]:
+) -> Generator[tuple[Task, EmbeddingBatch]]:
     """The tasks with their whole batches: first those that need no encoder."""
     to_encode = [task for task in survey.tasks if len(task.missing)]
     for task in survey.tasks:
         if not len(task.missing):
-            yield task, survey.whole(task, None)
+            yield task, survey.complete(task, None)
     chunks = [task.missing for task in to_encode]
-    with _bars(reporter, job.what, sum(map(len, chunks))) as progress:
-        for index, fresh in _encoded(job, chunks, progress):
-            yield to_encode[index], survey.whole(to_encode[index], fresh)
+    # Workers give a chunk with all of its modalities at once, which then share the time.
+    by_turns = job.cluster is None
+    with _bars(reporter, job.what, sum(map(len, chunks)), by_turns) as progress:
+        for index, fresh in _encoded(job, chunks, progress, reporter):
+            yield to_encode[index], survey.complete(to_encode[index], fresh)
 
 
 def _encoded(
-    job: Extraction, chunks: Sequence[Rows], progress: Progress
+    job: Extraction, chunks: Sequence[Rows], progress: Progress, reporter: Reporter
 ) -> Iterator[tuple[int, EmbeddingBatch]]:
     """The chunks' batches, each with its number, in any order."""
-    yield from enumerate(embed(job.encoder, job.catalog, job.options, job.device, progress, chunks))
+    if job.cluster is None:
+        batches = embed(job.encoder, job.catalog, job.options, job.device, progress, chunks)
+        return enumerate(batches)
+    return embed_on_cluster(
+        job.cluster,
+        job.identity,
+        job.catalog,
+        job.options,
+        chunks,
+        progress,
+        job.what.encoded,
+        reporter.say,
+    )
 
 
 class _Stopwatch:
@@ -192,14 +226,18 @@ class _Stopwatch:
         self.seconds[modality] += now - self._last  # type: ignore[assignment]
         self._last = now
 
+    def now(self, modality: str | None) -> float:
+        """The seconds of a modality; None for all of them."""
+        return self.seconds[modality] if modality else sum(self.seconds.values())
+
 
 @contextmanager
-def _bars(reporter: Reporter, what: Plan, total: int) -> Iterator[Progress]:
+def _bars(reporter: Reporter, what: Plan, total: int, by_turns: bool) -> Iterator[Progress]:
     watch = _Stopwatch()
     with ExitStack() as stack:
         bars = {
             name: stack.enter_context(
-                reporter.bar(name, total, clock=lambda name=name: watch.seconds[name])  # type: ignore[misc]
+                reporter.bar(name, total, clock=partial(watch.now, name if by_turns else None))
             )
             for name in what.encoded
         }

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
@@ -15,13 +15,14 @@ from extract.ledger import read_ledger
 from extract.locking import locked
 from extract.manifest import Manifest
 from extract.precision import set_precision
+from extract.ray_cluster import CPUS_PER_WORKER, Cluster
 from pipelines.cli import common_options
 from pipelines.config import Seed, options_of, resolve
 from pipelines.devices import resolve_device
 from pipelines.encoding import Extraction, extract
 from pipelines.overwriting import Overwriting, check_same_encoder
 from pipelines.progress import Reporter, plain_table, print_table
-from pipelines.workspace import RANDOM, Workspace, catalogue_digest, read_table
+from pipelines.workspace import RANDOM, Dataset, Workspace, catalogue_digest, read_table
 
 ENCODER_FORMS = "\n".join(f"  {each.form}\n      {each.meaning}" for each in ENCODERS.values())
 
@@ -45,6 +46,28 @@ class ExtractionConfig(EmbedOptions, Overwriting):
         description="How many items, or which share of them such as 1%, may have a picture or a "
         "text that cannot be used; more is an error.  [default: any, with a warning]",
     )
+    engine: Literal["local", "ray"] = Field(
+        default="local",
+        description="Who encodes: this process, or workers of Ray on many GPUs or machines.",
+    )
+    ray_workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Processes that encode with --engine ray.  [default: one per GPU, else per "
+        f"{CPUS_PER_WORKER} CPU cores]",
+    )
+    ray_address: str | None = Field(
+        default=None,
+        description="A running Ray cluster, such as HOST:6379 or auto.  [default: RAY_ADDRESS, "
+        "else one of this machine alone]",
+    )
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """Where `engine` encodes; None for this process."""
+        if self.engine == "local":
+            return None
+        return Cluster(self.ray_workers, self.ray_address, self.device, self.seed)
 
     def allowed_bad(self, n_items: int) -> int | None:
         """`max_bad` as a number of items."""
@@ -69,12 +92,13 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
         KeyboardInterrupt: It was interrupted, and tells how far it came.
     """
     folder = feature_folder(config, workspace)
-    device = resolve_device(config.device)
+    cluster = config.cluster
+    # Of a cluster this process only collects, and leaves the GPUs to the workers.
+    device = resolve_device("cpu" if cluster else config.device)
     torch.manual_seed(config.seed)
     dataset = workspace.dataset(config.dataset)
     dataset.require_prepared()
-    items = read_table(dataset.items, ["item_id"])
-    catalog, items_digest = Catalog.from_table(items, dataset.images), catalogue_digest(items)
+    catalog, items_digest = _read_catalogue(dataset)
     encoder = create_encoder(config.encoder)
     identity = {"spec": encoder.spec, "model": encoder.fingerprint()}
     identity["precision"] = set_precision(encoder, config.precision, config.half_convolutions)
@@ -88,10 +112,17 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
         options=config,
         device=device,
         max_bad=config.allowed_bad(len(catalog)),
+        cluster=cluster,
     )
     check_same_encoder(folder, identity, config.overwrite)
     with locked(folder, "extracting features to"):
         return extract(job, reporter)
+
+
+def _read_catalogue(dataset: Dataset) -> tuple[Catalog, str]:
+    """The items, without the columns that extraction has no use for, and their digest."""
+    items = read_table(dataset.items, ["item_id"])
+    return Catalog.from_table(items, dataset.images), catalogue_digest(items)
 
 
 def feature_folder(config: ExtractionConfig, workspace: Workspace) -> Path:
