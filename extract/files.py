@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+READ_ROWS = 65_536
 TEMPORARY = re.compile(r"\..+\.(?P<process>[0-9]+)\.tmp")
 
 
@@ -39,6 +40,16 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
+def store_of(path: Path) -> Any:
+    """The fsspec file system of a path in an object store."""
+    return path.fs  # type: ignore[attr-defined]
+
+
+def key_of(path: Path) -> str:
+    """What a path in an object store is called there, bucket first."""
+    return path.path  # type: ignore[attr-defined]
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path on disk to write; on success it takes the place of `path`.
@@ -51,7 +62,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with TemporaryDirectory(prefix="mmrec-") as folder:
             temporary = Path(folder) / path.name
             yield temporary
-            _upload(temporary, path)
+            store_of(path).put_file(str(temporary), key_of(path))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -61,6 +72,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)  # a failed write does not say of what
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -98,9 +113,9 @@ def is_running(process: int) -> bool:
 def move(source: Path, target: Path) -> None:
     """Give a file another name in the same store, in place of what has that name."""
     if is_remote(source):
-        store = _store(source)
-        store.cp_file(_key(source), _key(target))
-        store.rm_file(_key(source))
+        store = store_of(source)
+        store.cp_file(key_of(source), key_of(target))
+        store.rm_file(key_of(source))
         return
     source.replace(target)
     _sync_folder(target.parent)
@@ -118,7 +133,7 @@ def local_copy(path: Path) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="mmrec-") as folder:
         copy = Path(folder) / path.name
-        _store(path).get_file(_key(path), str(copy))
+        store_of(path).get_file(key_of(path), str(copy))
         yield copy
 
 
@@ -134,13 +149,38 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         pyarrow.ArrowException: It is torn; or an OSError.
     """
     if not is_remote(path):
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+        return _read(path, columns)
     if columns is None:
         whole = pa.BufferReader(path.read_bytes())
-        return pq.read_table(whole, page_checksum_verification=True)
+        return _read(whole, None)
     # Parquet asks for just the ranges it needs; a cache would fetch megabytes around each.
-    with _store(path).open(_key(path), "rb", cache_type="none") as file:
-        return pq.read_table(file, columns=columns, page_checksum_verification=True)
+    with store_of(path).open(key_of(path), "rb", cache_type="none") as file:
+        return _read(file, columns)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted; none where it does not exist."""
+    if not is_remote(folder):
+        return sorted(e.name for e in folder.iterdir() if e.is_dir()) if folder.is_dir() else []
+    try:
+        entries = store_of(folder).ls(key_of(folder), detail=True)
+    except FileNotFoundError:
+        return []
+    return sorted(Path(each["name"]).name for each in entries if each["type"] == "directory")
+
+
+def upload(folder: Path, names: Sequence[str], target: Path) -> None:
+    """Copy files of a folder on disk to one in an object store, many at a time."""
+    sources = [str(folder / name) for name in names]
+    store_of(target).put(sources, [key_of(target / name) for name in names])
+
+
+def remove_others(folder: Path, names: Iterable[str]) -> None:
+    """Remove all files of a folder in an object store but those of the given names."""
+    kept = {key_of(folder / name) for name in names}
+    others = [key for key in store_of(folder).find(key_of(folder)) if key not in kept]
+    if others:
+        store_of(folder).rm(others)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -149,18 +189,15 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _upload(file: Path, path: Path) -> None:
-    _store(path).put_file(str(file), _key(path))
-
-
-def _store(path: Path) -> Any:
-    """The fsspec file system of a path in an object store."""
-    return path.fs  # type: ignore[attr-defined]
-
-
-def _key(path: Path) -> str:
-    """What a path in an object store is called there."""
-    return path.path  # type: ignore[attr-defined]
+def _read(file: Any, columns: list[str] | None) -> pa.Table:
+    # Batch by batch, which needs little more memory than the table; reading it in one go, twice.
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        schema = parquet.schema_arrow
+        if columns is not None:
+            fields = [schema.field(name) for name in columns if name in schema.names]
+            schema = pa.schema(fields, schema.metadata)
+        batches = parquet.iter_batches(READ_ROWS, columns=columns)
+        return pa.Table.from_batches(batches, schema)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,6 +5,8 @@ library.
 """
 
 import ctypes
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +18,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from extract.errors import UserError, unknown_name
+from pipelines.roots import AnyPath, tell_store_error
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -30,6 +33,8 @@ COMMANDS = {
     "runs": ("pipelines.listing", "List a data set's finished runs in one table."),
 }
 DONE, KNOWN_ERROR, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+# No space, no more of one's share of it, a file larger than one may write.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Of every command; a command below a group has them from the group.
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -40,10 +45,11 @@ def common_options(command: CommandT) -> CommandT:
         click.option("--quiet", is_flag=True, help="No progress, only results and errors."),
         click.option(
             "--root",
-            type=click.Path(path_type=Path),
+            type=AnyPath(root=True),
             default=Path(),
             envvar="MMREC_ROOT",
-            help="The workspace, with data/ and runs/ under it.  [default: ., or MMREC_ROOT]",
+            help="The workspace, with data/ and runs/ under it: a folder, or s3://BUCKET/PREFIX.  "
+            "[default: ., or MMREC_ROOT]",
         ),
     ):
         command = option(command)
@@ -125,10 +131,8 @@ def run(name: str | None = None, arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
             **CONTEXT,
         )
-    except click.Abort:
-        return _fail("interrupted", INTERRUPTED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _fail(_tell_interrupt(error), INTERRUPTED)
     except NoArgsIsHelpError as error:
         click.echo(error.format_message())
     except click.UsageError as error:
@@ -138,6 +142,11 @@ def run(name: str | None = None, arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), KNOWN_ERROR)
     except OSError as error:
         return _fail(_tell_os_error(error), KNOWN_ERROR)
+    except Exception as error:
+        told = tell_store_error(error)
+        if told is None:
+            raise
+        return _fail(told, KNOWN_ERROR)
     return DONE
 
 
@@ -157,8 +166,20 @@ def keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, 2**31 - 1)
 
 
+def _tell_interrupt(error: BaseException) -> str:
+    """That it was interrupted, and what the work says of how far it came."""
+    # click turns the interrupt into an error of its own.
+    came_so_far = str(error) or str(error.__cause__ or "")
+    return f"interrupted; {came_so_far}" if came_so_far else "interrupted"
+
+
 def _tell_os_error(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
+    if error.errno in FULL:
+        return (
+            f"there is no room to write ({os.strerror(error.errno).lower()}){where}; nothing that "
+            "was finished is lost: make room and run the same command again"
+        )
     return f"{error.strerror or error}{where}; check that the path exists and may be written"
 
 

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from extract.errors import UserError, unknown_name
 from extract.files import replacing
+from pipelines.roots import AnyPath
 
 # What NumPy's and PyTorch's generators both take, and TOML and JSON can hold.
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -71,7 +72,7 @@ def options_of(config_class: type[BaseModel]) -> Callable[[CommandT], CommandT]:
             click.option(
                 "--config",
                 "config_file",
-                type=click.Path(path_type=Path),
+                type=AnyPath(),
                 help="A TOML file of settings, KEY = VALUE in each line; options win over it.",
             ),
         ):

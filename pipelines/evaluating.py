@@ -12,6 +12,7 @@ from pipelines.cli import common_options
 from pipelines.devices import resolve_device
 from pipelines.loading import load_log, log_digests
 from pipelines.progress import Reporter, print_table
+from pipelines.roots import AnyPath
 from pipelines.runs import FinishedRun
 from pipelines.tables import metrics_table
 from pipelines.workspace import Workspace
@@ -78,7 +79,7 @@ def open_run(finished: FinishedRun, workspace: Workspace) -> tuple[InteractionLo
     help="Another protocol than the run's own.",
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda[:n].  [default: auto]")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write it here, too.")
+@click.option("--json", "json_file", type=AnyPath(), help="Write it here, too.")
 @common_options
 def command(
     root: Path,

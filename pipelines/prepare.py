@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from extract.locking import locked
 from extract.manifest import Manifest
 from pipelines.cli import NearestGroup, common_options
 from pipelines.config import options_of, resolve
@@ -97,12 +98,13 @@ def run(kind: str, config: Any, workspace: Workspace, reporter: Reporter) -> dic
 
     Raises:
         UserError: The source's files and the settings do not fit together, or the name is taken by
-            a data set that was made otherwise.
+            a data set that was made otherwise; or another process is making it.
     """
     dataset = workspace.new_dataset(config.dataset)
     check_same_source(dataset, kind, config)
     prepared = SOURCES[kind].prepare(config, reporter)
-    described = write_dataset(dataset, prepared, reporter)
+    with locked(dataset.folder, "preparing"):
+        described = write_dataset(dataset, prepared, reporter)
     reporter.say(f"the data set {dataset.name!r} lies in {dataset.folder}")
     return described
 
@@ -111,7 +113,8 @@ def run_features(config: FeaturesConfig, dataset: Dataset, reporter: Reporter) -
     """Make a feature set of a data set from matrices.
 
     Raises:
-        UserError: The matrices do not fit the data set, or the name is taken by other features.
+        UserError: The matrices do not fit the data set, the name is taken by other features, or
+            another process is writing them.
     """
     item_ids = read_table(dataset.items, ["item_id"])["item_id"].to_pylist()
     folder = dataset.features(config.features)

@@ -18,6 +18,7 @@ from pipelines.cli import common_options
 from pipelines.devices import resolve_device
 from pipelines.evaluating import CPU, open_run
 from pipelines.progress import Reporter
+from pipelines.roots import AnyPath
 from pipelines.runs import FinishedRun, recommendations_table
 from pipelines.workspace import Workspace, write_table
 from recommend.evaluate import seen_items
@@ -94,7 +95,7 @@ def read_user_ids(path: Path) -> list[str]:
 @click.argument("run_name", metavar="RUN")
 @click.option(
     "--users",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     help="A file with one user id per line.  [default: every user with a test item]",
 )
 @click.option(
@@ -113,7 +114,7 @@ def read_user_ids(path: Path) -> list[str]:
 @click.option("--device", default="auto", help="auto, cpu or cuda[:n].  [default: auto]")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     help="A .parquet or .tsv file to write.  [default: TSV on stdout]",
 )
 @common_options

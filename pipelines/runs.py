@@ -4,6 +4,7 @@ config.toml comes first and metrics.json last, so a folder without metrics.json 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from extract.errors import UserError
-from extract.files import replacing, write_json
+from extract.files import local_copy, replacing, write_json
 from pipelines.config import write_toml
+from pipelines.journal import Journal
 from pipelines.run_config import RunConfig, read_run_config
 from pipelines.workspace import read_json, write_table
 from recommend.interactions import IdMap, InteractionLog
@@ -82,19 +85,22 @@ class RunFolder:
                 "or delete that folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, HISTORY, LOG):
-            (folder / name).unlink(missing_ok=True)
+        (folder / METRICS).unlink(missing_ok=True)
+        self._log, self._history = Journal(folder / LOG), Journal(folder / HISTORY)
         write_toml(folder / CONFIG, config, f"mmrec-train --config {folder / CONFIG}")
 
     def log(self, line: str) -> None:
         """Append a line to log.txt."""
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        self._log.write(line)
 
     def record(self, epoch: Mapping[str, Any]) -> None:
         """Append an epoch's record to history.jsonl."""
-        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(epoch) + "\n")
+        self._history.write(json.dumps(epoch))
+
+    def close(self) -> None:
+        """Bring what was appended to where it belongs, also of a run that did not finish."""
+        self._log.close()
+        self._history.close()
 
     def write_results(
         self,
@@ -125,6 +131,7 @@ class RunFolder:
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json: the run is finished."""
+        self.close()
         write_json(self.folder / METRICS, metrics)
 
 
@@ -164,7 +171,8 @@ def read_embeddings(path: Path) -> Embeddings:
         UserError: The file is missing or torn.
     """
     try:
-        tensors = load_file(path)
+        with local_copy(path) as file:
+            tensors = load_file(file)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; train the run again") from error
     except Exception as error:  # safetensors' own error class is not exported by every version
@@ -228,4 +236,9 @@ def _same(one: RunConfig, other: RunConfig) -> bool:
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with replacing(path) as temporary:
-        save_file(dict(tensors), temporary)
+        try:
+            save_file(dict(tensors), temporary)
+        except SafetensorError as error:
+            # A full disk should be told like that of every other file.
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error), str(path)) from error

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from extract.errors import UserError
+from extract.locking import locked
 from pipelines.cli import common_options
 from pipelines.config import options_of
 from pipelines.devices import resolve_device
@@ -28,6 +30,7 @@ from recommend.features import FeatureSource, FeatureStore, FrozenFeatures
 from recommend.interactions import InteractionLog
 from recommend.metrics import Metrics
 from recommend.models import MODELS, Embeddings, Recommender, TrainingData, model_class
+from recommend.neighbours import StoredNeighbours
 from recommend.sampling import Sampler
 from recommend.train import Fitted, Record, fit, trainable
 
@@ -56,7 +59,8 @@ def run(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainedR
         reporter: Where progress goes.
 
     Raises:
-        UserError: Bad input, or a loss that is not finite.
+        UserError: Bad input, a loss that is not finite, or another process trains into the same
+            folder.
     """
     start = time.perf_counter()
     dataset = workspace.dataset(config.dataset)
@@ -73,20 +77,22 @@ def run(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainedR
     if not kind.uses_features:
         store = FeatureStore.none()
     # Everything that may refuse comes before the folder, which replaces an earlier run.
-    model = _build(config, log, store).to(device)
+    search = StoredNeighbours(dataset.neighbours)
+    model = _build(config, TrainingData(log.split.train, store, search)).to(device)
     sampler = _sampler(config, model, log)
-    folder = RunFolder(workspace.new_run(dataset.name, config.run or ""), config)
-    lines = _Lines(folder, reporter)
-    lines.say(_opening(config, log, store, kind, device))
-    fitted = _fit(config, model, FrozenFeatures(store, device), sampler, log, lines)
-    seen = seen_items(log.split, "test", config.protocol)
-    test, ranking = evaluate(fitted.embeddings, log.split.test, seen)
-    by_split = {"validation": fitted.validation, "test": test}
-    folder.write_results(model, fitted.embeddings, log, by_split, ranking)
-    metrics = _metrics(config, log, store, fitted, test, time.perf_counter() - start)
-    folder.finish(metrics)
-    lines.say(f"done in {metrics['seconds']:.1f} s: {folder.folder}")
-    return TrainedRun(folder.folder, metrics)
+    path = workspace.new_run(dataset.name, config.run or "")
+    with locked(path, "training into"), closing(RunFolder(path, config)) as folder:
+        lines = _Lines(folder, reporter)
+        lines.say(_opening(config, log, store, kind, device))
+        fitted = _fit(config, model, FrozenFeatures(store, device), sampler, log, lines)
+        seen = seen_items(log.split, "test", config.protocol)
+        test, ranking = evaluate(fitted.embeddings, log.split.test, seen)
+        by_split = {"validation": fitted.validation, "test": test}
+        folder.write_results(model, fitted.embeddings, log, by_split, ranking)
+        metrics = _metrics(config, log, store, fitted, test, time.perf_counter() - start)
+        lines.say(f"done in {metrics['seconds']:.1f} s: {path}")
+        folder.finish(metrics)
+    return TrainedRun(path, metrics)
 
 
 class _Lines:
@@ -124,13 +130,13 @@ def _check_split(log: InteractionLog, name: str) -> None:
             )
 
 
-def _build(config: RunConfig, log: InteractionLog, store: FeatureStore) -> Recommender:
+def _build(config: RunConfig, data: TrainingData) -> Recommender:
     kind = model_class(config.model["name"])
     own = {key: value for key, value in config.model.items() if key != "name"}
-    if kind.uses_features and not store.tables:
+    if kind.uses_features and not data.features.tables:
         raise UserError(f"{config.model['name']} needs features; give --features NAME")
     torch.manual_seed(config.seed)
-    return kind(kind.config_class(**own), TrainingData(log.split.train, store))
+    return kind(kind.config_class(**own), data)
 
 
 def _sampler(config: RunConfig, model: Recommender, log: InteractionLog) -> Sampler | None:

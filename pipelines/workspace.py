@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extract.errors import UserError, unknown_name
-from extract.files import replacing
+from extract.files import read_parquet, replacing, subfolders
 from extract.manifest import items_digest
+from pipelines.roots import open_path
 from recommend.interactions import SPLITS as SPLITS  # re-exported: part of the files' format
 
 # Feature names that every training command makes itself; no folder has one of them.
@@ -46,6 +47,11 @@ class Dataset:
     def images(self) -> Path:
         """The folder that the catalogue's picture paths start from."""
         return self.folder / "images"
+
+    @property
+    def neighbours(self) -> Path:
+        """Nearest neighbours that were found for earlier runs; may be deleted at any time."""
+        return self.folder / "neighbours"
 
     def require_prepared(self) -> None:
         """Refuse a data set whose preparing did not finish.
@@ -149,15 +155,15 @@ class Workspace:
             f"{dataset}/{path.name}": path
             for dataset in _folders(self.root / "runs")
             for path in self.runs(dataset)
-            if (path / "metrics.json").is_file() or path.name == run.rsplit("/", 1)[-1]
         }
-        path = Path(run)
+        path = open_path(run)
         if (path / "config.toml").is_file():
             found = [path]
         else:
             found = [every[name] for name in every if run in (name, name.split("/", 1)[1])]
         if not found:
-            raise unknown_name("run", run, every, "Make one with mmrec-train")
+            finished = [name for name in every if (every[name] / "metrics.json").is_file()]
+            raise unknown_name("run", run, finished, "Make one with mmrec-train")
         if len(found) > 1:
             raise UserError(
                 f"{run!r} names {len(found)} runs: {', '.join(map(str, found))}; give the path"
@@ -171,13 +177,7 @@ class Workspace:
 
 
 def _folders(parent: Path) -> list[str]:
-    if not parent.is_dir():
-        return []
-    return sorted(
-        entry.name
-        for entry in parent.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+    return [name for name in subfolders(parent) if not name.startswith(".")]
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -207,10 +207,11 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         UserError: It is missing, torn, or lacks one of `columns`.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is missing; make it with mmrec-prepare")
     try:
-        table = pq.read_table(path)
+        table = read_parquet(path)
+        table.validate(full=True)  # Parquet itself does not refuse strings that are not UTF-8
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; make it with mmrec-prepare") from error
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{path} cannot be read as Parquet, it may be torn ({error}); make it again"

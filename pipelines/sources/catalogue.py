@@ -15,10 +15,9 @@ from pydantic import Field
 
 from extract.errors import UserError
 from pipelines.config import Config
-from pipelines.sources.pictures import PictureFolders, file_name, place
+from pipelines.sources.pictures import Draw, PictureFolders, file_name, place
 from pipelines.sources.reading import Columns, read_columns
 from pipelines.sources.templates import TextTemplate
-from pipelines.sources.writing import Draw
 
 
 class CatalogueConfig(Config):

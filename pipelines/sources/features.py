@@ -12,6 +12,7 @@ from pydantic import Field
 from extract.errors import UserError
 from extract.files import digest, file_sha256
 from extract.ledger import Problem
+from extract.locking import locked
 from extract.manifest import Manifest, items_digest
 from extract.shards import (
     MODALITIES,
@@ -62,7 +63,8 @@ def write_features(
 
     Raises:
         UserError: No file is given, one is not such a matrix, an id is not a number, a matrix has
-            fewer rows than the items need, or the folder holds other features.
+            fewer rows than the items need, the folder holds other features, or another process
+            is writing them.
     """
     start = time.monotonic()
     if not files:
@@ -73,6 +75,25 @@ def write_features(
         _check_covers(files[modality], matrix, rows, reporter)
     encoder = _identity(files)
     check_same_encoder(folder, encoder, overwrite)
+    with locked(folder, "writing features to"):
+        writer, unit_length = _write_shards(folder, item_ids, matrices, rows, reporter)
+        return writer.finish(
+            encoder=encoder,
+            normalized=unit_length,
+            fusion="given" if "fused" in files else None,
+            items_digest=items_digest(item_ids),
+            seconds=time.monotonic() - start,
+        )
+
+
+def _write_shards(
+    folder: Path,
+    item_ids: Sequence[str],
+    matrices: Mapping[str, np.ndarray],
+    rows: np.ndarray,
+    reporter: Reporter,
+) -> tuple[ShardWriter, dict[str, bool]]:
+    """All shards; the writer, and modality to whether all its vectors have length 1."""
     writer = ShardWriter(folder, {name: matrix.shape[1] for name, matrix in matrices.items()})
     unit_length = dict.fromkeys(matrices, True)
     with reporter.bar("features", len(rows)) as advance:
@@ -85,13 +106,7 @@ def write_features(
             for modality in matrices:
                 unit_length[modality] &= _has_unit_length(batch, modality)
             advance(len(batch.item_ids))
-    return writer.finish(
-        encoder=encoder,
-        normalized=unit_length,
-        fusion="given" if "fused" in files else None,
-        items_digest=items_digest(item_ids),
-        seconds=time.monotonic() - start,
-    )
+    return writer, unit_length
 
 
 def _identity(files: Mapping[str, Path]) -> dict[str, str]:

@@ -2,15 +2,22 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from extract.errors import UserError
-from extract.files import digest
+from extract.files import digest, is_remote, remove_others, upload
+from pipelines.progress import Reporter
+
+# Writes one picture to the path it is given, where nothing stands yet.
+Draw = Callable[[Path], None]
 
 # In order of preference, where a folder has one item's picture in several formats.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 LONGEST_NAME = 200
+# How many pictures wait on the disk to be uploaded together.
+UPLOADED_AT_ONCE = 256
 
 
 class PictureFolders:
@@ -52,6 +59,43 @@ def file_name(item_id: str, suffix: str) -> str:
     if not usable or "/" in item_id or len(os.fsencode(item_id)) > LONGEST_NAME:
         return digest([item_id]) + suffix.lower()
     return item_id + suffix.lower()
+
+
+def write_pictures(folder: Path, pictures: Mapping[str, Draw], reporter: Reporter) -> None:
+    """Write a folder of pictures in place of an earlier one.
+
+    Args:
+        folder: The folder.
+        pictures: File name to what writes it.
+        reporter: Where to tell progress.
+    """
+    if is_remote(folder):
+        _upload_pictures(folder, pictures, reporter)
+        return
+    # Into a new folder, since the earlier one may be where the pictures come from.
+    new = folder.with_name(".images.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    with reporter.bar("pictures", len(pictures), "pictures") as advance:
+        for name, draw in pictures.items():
+            draw(new / name)
+            advance()
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    new.rename(folder)
+
+
+def _upload_pictures(folder: Path, pictures: Mapping[str, Draw], reporter: Reporter) -> None:
+    every = list(pictures)
+    with reporter.bar("pictures", len(every), "pictures") as advance:
+        for first in range(0, len(every), UPLOADED_AT_ONCE):
+            names = every[first : first + UPLOADED_AT_ONCE]
+            with TemporaryDirectory(prefix="mmrec-") as temporary:
+                for name in names:
+                    pictures[name](Path(temporary) / name)
+                upload(Path(temporary), names, folder)
+            advance(len(names))
+    remove_others(folder, pictures)
 
 
 def place(source: Path, path: Path) -> None:

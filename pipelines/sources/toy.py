@@ -10,10 +10,11 @@ from pydantic import Field
 from pipelines.overwriting import Overwriting
 from pipelines.progress import Reporter
 from pipelines.sources.log import SplitConfig, in_order, split_log
+from pipelines.sources.pictures import Draw
 from pipelines.sources.toy_pictures import COLOURS, PATTERNS, SHAPES, Look, draw_picture
 from pipelines.sources.toy_taste import FEWEST_TAKEN, Attributes, take
 from pipelines.sources.toy_words import STYLES, title_and_description
-from pipelines.sources.writing import Draw, Prepared
+from pipelines.sources.writing import Prepared
 from recommend.splits import check_ratios
 
 # Items with something missing, as shares of all: real catalogues have them, and so must this one.

@@ -1,7 +1,6 @@
 """Writing a data set: pictures, then the two tables, and the description last."""
 
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ import pyarrow.compute as pc
 from extract.files import digest, file_sha256, write_json
 from pipelines.config import Config
 from pipelines.progress import Reporter
+from pipelines.sources.pictures import Draw, write_pictures
 from pipelines.workspace import SPLITS, Dataset, write_table
-
-# Writes one picture to the path it is given, where nothing stands yet.
-Draw = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def write_dataset(dataset: Dataset, prepared: Prepared, reporter: Reporter) -> d
     """
     dataset.folder.mkdir(parents=True, exist_ok=True)
     dataset.description.unlink(missing_ok=True)
-    _write_pictures(dataset.images, prepared.pictures, reporter)
+    write_pictures(dataset.images, prepared.pictures, reporter)
     write_table(dataset.items, prepared.items)
     write_table(dataset.interactions, prepared.interactions)
     described = describe(dataset.name, prepared)
@@ -92,20 +89,6 @@ def table_digest(table: pa.Table) -> str:
         values = table[name].to_pylist()
         columns += [name, digest("" if value is None else f"={value}" for value in values)]
     return digest(columns)
-
-
-def _write_pictures(folder: Path, pictures: Mapping[str, Draw], reporter: Reporter) -> None:
-    # Into a new folder, since the earlier one may be where the pictures come from.
-    new = folder.with_name(".images.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    with reporter.bar("pictures", len(pictures), "pictures") as advance:
-        for name, draw in pictures.items():
-            draw(new / name)
-            advance()
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    new.rename(folder)
 
 
 def _values_and_counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
