@@ -34,6 +34,9 @@ from pipelines.devices import resolve_device
 
 BATCHES = {"cpu": (8, 16, 32), "cuda": (128, 256, 512)}
 TEXT_BATCH = 16
+ROUNDS = 5
+
+Step = Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,12 @@ class Machine:
     device: torch.device
     seconds: float
 
-    def rate(self, step: Callable[[], int]) -> float:
+    def rate(self, step: Callable[[], int], seconds: float | None = None) -> float:
         """How many a second `step` does, of which each call does as many as it says."""
         step()
         self.wait()
         start, done = time.perf_counter(), 0
-        while time.perf_counter() - start < self.seconds:
+        while time.perf_counter() - start < (seconds or self.seconds):
             done += step()
         self.wait()
         return done / (time.perf_counter() - start)
@@ -64,62 +67,70 @@ class Machine:
             torch.cuda.synchronize(self.device)
 
 
-def forward_rate(machine: Machine, encoder: Encoder, catalog: Catalog) -> float:
-    """Pictures a second of the forward pass alone, at its best batch size."""
+def forward_steps(machine: Machine, encoder: Encoder, catalog: Catalog) -> list[Step]:
+    """The forward pass alone, on ready tensors; one for each batch size."""
 
-    def at(size: int) -> float:
+    def at(size: int) -> Step:
         rows = list(islice(cycle(range(len(catalog))), size))
         (batch,) = prepared_batches(encoder, catalog, ["image"], [rows], 0, machine.device)
         images = to_device(batch.images, machine.device, encoder.dtypes["image"])
 
         def step() -> int:
-            encoder.encode({"image": images})
+            with torch.inference_mode():
+                encoder.encode({"image": images})
             return size
 
-        return machine.rate(step)
+        return step
 
-    with torch.inference_mode():
-        return max(at(size) for size in BATCHES[machine.device.type])
+    return [at(size) for size in BATCHES[machine.device.type]]
 
 
-def decode_rate(machine: Machine, encoder: Encoder, catalog: Catalog) -> float:
-    """Pictures a second of reading and preparing alone, by its best number of threads."""
+def decode_steps(machine: Machine, encoder: Encoder, catalog: Catalog) -> list[Step]:
+    """Reading and preparing alone; one for each number of threads."""
     cores = default_workers(machine.device)
 
-    def at(workers: int) -> float:
+    def at(workers: int) -> Step:
         rows = cycle(range(len(catalog)))
         batches = (list(islice(rows, 32)) for _ in cycle([0]))
         ready = prepared_batches(encoder, catalog, ["image"], batches, workers, machine.device)
-        return machine.rate(lambda: len(next(ready).contents))
+        return lambda: len(next(ready).contents)
 
-    return max(at(workers) for workers in {0, cores, 2 * cores})
-
-
-def end_to_end(machine: Machine, encoder: Encoder, catalog: Catalog) -> tuple[float, np.ndarray]:
-    """Pictures a second of the whole extraction with default settings, and the vectors."""
-    start = time.perf_counter()
-    found = [batch.vectors["image"] for batch in embed(encoder, catalog, device=machine.device)]
-    return len(catalog) / (time.perf_counter() - start), np.concatenate(found)
+    return [at(workers) for workers in sorted({0, cores, 2 * cores})]
 
 
 def picture_rows(
     machine: Machine, name: str, encoder: Encoder, catalog: Catalog
 ) -> tuple[list[Row], np.ndarray]:
-    """The rates of one encoder, and its vectors."""
-    # Before and after, so that a machine that grows warm or busy does not favour either.
-    forward = [forward_rate(machine, encoder, catalog)]
-    decode = [decode_rate(machine, encoder, catalog)]
-    reached, vectors = end_to_end(machine, encoder, catalog)
-    forward.append(forward_rate(machine, encoder, catalog))
-    decode.append(decode_rate(machine, encoder, catalog))
-    slow, fast = sorted((max(forward), max(decode)))
+    """The rates of one encoder, and its vectors.
+
+    The three are measured by turns, in `ROUNDS` rounds over the catalogue, because the speed of a
+    machine that others share drifts by more than what is to be measured.
+    """
+
+    def best(steps: list[Step]) -> Step:
+        return max(steps, key=lambda step: machine.rate(step, machine.seconds / 2))
+
+    forward = best(forward_steps(machine, encoder, catalog))
+    decode = best(decode_steps(machine, encoder, catalog))
+    rates: dict[str, list[float]] = {"forward": [], "decode": [], "end_to_end": []}
+    found = []
+    for chunk in np.array_split(np.arange(len(catalog)), ROUNDS):
+        rates["forward"].append(machine.rate(forward))
+        rates["decode"].append(machine.rate(decode))
+        start = time.perf_counter()
+        (batch,) = embed(encoder, catalog, device=machine.device, chunks=[chunk])
+        rates["end_to_end"].append(len(chunk) / (time.perf_counter() - start))
+        found.append(batch.vectors["image"])
+    # Of rates over equal work the harmonic mean is the rate over all of it.
+    forwards, decodes, reached = (len(each) / sum(1 / r for r in each) for each in rates.values())
+    slow, fast = sorted((forwards, decodes))
     floor = slow if machine.device.type == "cuda" else 1 / (1 / slow + 1 / fast)
     rows = [
-        Row(f"{name}/forward", max(forward), "pictures/s"),
-        Row(f"{name}/decode", max(decode), "pictures/s"),
+        Row(f"{name}/forward", forwards, "pictures/s"),
+        Row(f"{name}/decode", decodes, "pictures/s"),
         Row(f"{name}/end_to_end", reached, "pictures/s", floor=floor, of_floor=reached / floor),
     ]
-    return rows, vectors
+    return rows, np.concatenate(found)
 
 
 def precision_rows(name: str, exact: np.ndarray, half: np.ndarray) -> list[Row]:
@@ -206,7 +217,7 @@ def measure(machine: Machine, data: Path, quick: bool) -> Iterator[tuple[str, li
 def main(data: Path, quick: bool, file: Path | None, device: str) -> None:
     """Measure and print."""
     keep_freed_memory()
-    machine = Machine(resolve_device(device), 2.0 if quick else 8.0)
+    machine = Machine(resolve_device(device), 1.5 if quick else 6.0)
     every: list[Row] = []
     for told, rows in measure(machine, data, quick):
         print_rows(told, rows)

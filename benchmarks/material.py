@@ -59,7 +59,7 @@ def open_clip_encoder(name: str) -> Encoder:
     open_clip = library("open_clip", "open_clip_torch")
     torch.manual_seed(0)
     model = open_clip.create_model(name, pretrained=None).eval()
-    transform = open_clip.image_transform_v2(
+    transform = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
     )
     architecture = open_clip.get_model_config(name)

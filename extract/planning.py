@@ -25,8 +25,8 @@ class EmbedOptions(BaseModel):
     batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="Pictures or texts per batch.  [default: 16, on a GPU 256; more texts where "
-        "they are short]",
+        description="Pictures or texts per batch.  [default: 16, on a GPU 256; texts by their "
+        "length]",
     )
     workers: int | None = Field(
         default=None,
