@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from extract.errors import UserError
+from extract.files import is_remote
 from extract.ledger import NO_PICTURE
 from extract.pictures import PictureProblem, open_picture
 
@@ -125,6 +126,8 @@ class Catalog:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise PictureProblem("missing", f"there is no file {path}") from error
         except OSError as error:
+            if is_remote(self.folder):  # a server that fails says nothing of the picture
+                raise
             raise PictureProblem("unreadable", f"{path}: {error.strerror or error}") from error
         except ValueError as error:  # a NUL or half a surrogate pair, which no name of a file holds
             raise PictureProblem("missing", f"{path!r} names no file: {error}") from error

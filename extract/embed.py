@@ -23,7 +23,7 @@ from extract.ledger import Problem
 from extract.loader import PreparedBatch, default_workers, prepared_batches
 from extract.planning import EmbedOptions as EmbedOptions
 from extract.planning import Plan as Plan
-from extract.planning import Rows, split
+from extract.planning import Rows, picture_batch, split
 from extract.planning import plan as plan
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def embed(
     """
     options = options or EmbedOptions()
     what = plan(encoder, catalog, options)
-    size = options.batch_size or (256 if device.type == "cuda" else 16)
+    size = picture_batch(options, device)
     workers = default_workers(device) if options.workers is None else options.workers
     chunks = split(range(len(catalog)), options.shard_rows) if chunks is None else chunks
     # No batch crosses the end of a chunk, so that a chunk is a whole number of batches.

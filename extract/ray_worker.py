@@ -8,12 +8,13 @@ import torch
 
 from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
+from extract.compiling import compile_images
 from extract.embed import EmbedOptions, embed
 from extract.encoders import create_encoder
 from extract.encoders.base import Encoder
 from extract.errors import UserError
 from extract.loader import DECODING
-from extract.planning import Rows
+from extract.planning import Rows, picture_batch
 from extract.precision import set_precision
 
 
@@ -82,4 +83,7 @@ class EncodingWorker:
                     f"{host} makes another encoder of {encoder.spec}: {what} {made[what]} instead "
                     f"of {wanted}; every machine needs the same weights and versions"
                 )
-        return encoder.to(self.device)
+        encoder.to(self.device)
+        if options.compile_images and "image" in encoder.dims:
+            compile_images(encoder, picture_batch(options, self.device), self.device)
+        return encoder

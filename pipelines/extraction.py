@@ -9,11 +9,13 @@ import torch
 from pydantic import Field
 
 from extract.catalog import Catalog
+from extract.compiling import compile_images
 from extract.embed import EmbedOptions, plan
 from extract.encoders import ENCODERS, create_encoder, family_of
 from extract.ledger import read_ledger
 from extract.locking import locked
 from extract.manifest import Manifest
+from extract.planning import picture_batch
 from extract.precision import set_precision
 from extract.ray_cluster import CPUS_PER_WORKER, Cluster
 from pipelines.cli import common_options
@@ -115,6 +117,9 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
         cluster=cluster,
     )
     check_same_encoder(folder, identity, config.overwrite)
+    if config.compile_images and not cluster and "image" in job.what.dims:
+        reporter.say("compiling the picture encoder")
+        compile_images(job.encoder, picture_batch(config, device), device)
     with locked(folder, "extracting features to"):
         return extract(job, reporter)
 

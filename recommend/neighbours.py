@@ -6,6 +6,7 @@ features, other items or another k have another key, so what is kept can be miss
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,13 @@ class StoredNeighbours:
             return kept["rows"].astype(np.int64), kept["cosines"]
         except (FileNotFoundError, SafetensorError, KeyError):  # not yet there, or torn
             rows, cosines = self.search(vectors, k)
-        with replacing(path) as temporary:
-            save_file({"rows": rows.astype(np.int32), "cosines": cosines}, temporary)
+        self._keep(path, rows, cosines)
         return rows, cosines
+
+    def _keep(self, path: Path, rows: np.ndarray, cosines: np.ndarray) -> None:
+        # What cannot be kept was found all the same.
+        with suppress(OSError, SafetensorError), replacing(path) as temporary:
+            save_file({"rows": rows.astype(np.int32), "cosines": cosines}, temporary)
 
 
 def neighbours_key(vectors: np.ndarray, k: int) -> str:
