@@ -223,7 +223,7 @@ def main(data: Path, quick: bool, file: Path | None, device: str) -> None:
         print_rows(told, rows)
         every += rows
         if file:
-            write_rows(file, every)
+            write_rows(file, every, machine.device.type)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def killed_runs(root: Path, kills: int, seed: int) -> Outcome:
     _restore(folder, before)
     log.unlink()
     old = set(_shards(folder).values())
-    while outcome.kills < kills or not outcome.finished:
+    while True:
         last = outcome.kills >= kills
         then, asked = _shards(folder), _size(log)
         child = extraction(root, log)
@@ -157,7 +157,8 @@ def killed_runs(root: Path, kills: int, seed: int) -> Outcome:
         _restore(folder, before)
         log.unlink()
         old = set(_shards(folder).values())
-    return outcome
+        if last:
+            return outcome
 
 
 def _undisturbed(root: Path, log: Path) -> float:
@@ -186,9 +187,10 @@ def _restore(folder: Path, files: dict[str, bytes]) -> None:
         (folder / name).write_bytes(data)
 
 
-def _shards(folder: Path) -> dict[str, int]:
+def _shards(folder: Path) -> dict[str, tuple[int, int]]:
     """Which file stands under the name of each shard."""
-    return {path.name: path.stat().st_ino for path in folder.glob("part-*.parquet")}
+    found = {path.name: path.stat() for path in folder.glob("part-*.parquet")}
+    return {name: (status.st_ino, status.st_mtime_ns) for name, status in found.items()}
 
 
 def _texts(shard: Path) -> int:

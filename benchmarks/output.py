@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from extract.files import replacing
+
+# Packages whose versions may decide a speed.
+MEASURED = ("torch", "numpy", "pillow", "pyarrow", "timm", "open_clip_torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,15 @@ def _told(value: float | None) -> str:
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
+def write_rows(path: Path, rows: Sequence[Row], device: str = "cpu") -> None:
     """The rows as JSON, with machine and versions beside them."""
     machine: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "versions": {name: version(name) for name in MEASURED},
     }
     told = [{k: v for k, v in asdict(row).items() if v is not None} | machine for row in rows]
     with replacing(path) as temporary:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
@@ -26,6 +27,9 @@ from extract.pictures import PictureProblem, open_picture
 MAX_BYTES = 2**30
 # Unicode's categories of characters that leave no ink.
 UNSEEN = {"Cc", "Cf", "Zl", "Zp", "Zs"}
+
+# Of a path in the ledger, in letters.
+LONGEST_TOLD = 200
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,11 @@ class Catalog:
         """The id of an item."""
         return self.item_ids[row].as_py()
 
+    def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """The ids of some items."""
+        # One by one: for each `take` Arrow would first make one piece of the whole column.
+        return [self.item_ids[int(row)].as_py() for row in rows]
+
     def text(self, row: int) -> str | None:
         """The text of an item."""
         return self.texts[row].as_py()
@@ -118,19 +127,22 @@ class Catalog:
         if not path:
             raise PictureProblem("missing", NO_PICTURE)
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise PictureProblem("outside", f"{path} leaves the folder of pictures")
+            raise PictureProblem("outside", f"{_short(path)} leaves the folder of pictures")
         try:
             if isinstance(self.folder, Path):
                 _check_file(path, self._root)
             return (self.folder / path).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise PictureProblem("missing", f"there is no file {path}") from error
+            raise PictureProblem("missing", f"there is no file {_short(path)}") from error
         except OSError as error:
-            if is_remote(self.folder):  # a server that fails says nothing of the picture
+            # A server that fails says nothing of the picture; one that refuses a single one does.
+            if is_remote(self.folder) and not isinstance(error, PermissionError):
                 raise
-            raise PictureProblem("unreadable", f"{path}: {error.strerror or error}") from error
+            reason = error.strerror or str(error)
+            raise PictureProblem("unreadable", f"{_short(path)}: {_short(reason)}") from error
         except ValueError as error:  # a NUL or half a surrogate pair, which no name of a file holds
-            raise PictureProblem("missing", f"{path!r} names no file: {error}") from error
+            detail = f"{_short(path)!r} names no file: {error}"
+            raise PictureProblem("missing", detail) from error
 
     @cached_property
     def _root(self) -> str:
@@ -152,6 +164,11 @@ class Catalog:
         except PictureProblem:
             picture = None
         return content_digest(self.text(row), picture)
+
+
+def _short(path: str) -> str:
+    # Some catalogues hold whole pictures where a path should be.
+    return path if len(path) <= LONGEST_TOLD else f"{path[:LONGEST_TOLD]}..."
 
 
 def _check_file(path: str, root: str) -> None:

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -29,6 +28,8 @@ from extract.planning import plan as plan
 CPU = torch.device("cpu")
 # In a batch of texts, padding included: on a CPU as many as its caches hold, by measurement.
 TOKENS = {"cpu": 512, "cuda": 32_768}
+
+NOT_FINITE = "the encoder gives it no finite vector"
 
 Progress = Callable[[str, int], None]
 
@@ -112,6 +113,7 @@ class _Tower:
     def __init__(self, encoder: Encoder, modality: str, device: torch.device) -> None:
         self.encoder = encoder
         self.modality = modality
+        self.dtype = encoder.dtypes[modality]
         self.device = device
         self.vectors: list[Tensor] = []
         self.rows: list[int] = []
@@ -131,10 +133,9 @@ class _Tower:
 
     def encode(self, inputs: Any) -> None:
         """Encode what was unknown, in the order in which it was taken in."""
-        dtype = self.encoder.dtypes[self.modality]
-        moved = to_device(inputs, self.device, dtype)
+        moved = to_device(inputs, self.device, self.dtype)
         vectors = self.encoder.encode({self.modality: moved})[self.modality].float()
-        if self.encoder.normalized[self.modality] and dtype != torch.float32:
+        if self.encoder.normalized[self.modality] and self.dtype != torch.float32:
             vectors = normalize(vectors, dim=-1)  # half precision rounds the length, too
         self.vectors.append(vectors)
 
@@ -221,13 +222,17 @@ def _finish(
     """Put vectors back in their place and fuse them where both are present."""
     tables = {name: torch.zeros(len(chunk), what.dims[name]) for name in what.dims}
     present = {name: np.zeros(len(chunk), dtype=bool) for name in what.dims}
+    ids, unusable = catalog.ids(chunk), []
     for name, tower in towers.items():
         tower.fill(tables[name], present[name])
+        if tower.dtype == torch.float32:  # below it may be the precision, which is an error to tell
+            broken = np.flatnonzero(~torch.isfinite(tables[name]).all(dim=1).numpy())
+            present[name][broken] = False
+            unusable += [Problem(ids[row], name, "not_finite", NOT_FINITE) for row in broken]
     if what.fusion:
         both = present["image"] & present["text"]
         present["fused"] = both
         where = torch.from_numpy(both)
         tables["fused"][where] = fuse(what.fusion, tables["image"][where], tables["text"][where])
     vectors = {name: table.numpy() for name, table in tables.items()}
-    ids = catalog.item_ids.take(pa.array(chunk)).to_pylist()
-    return EmbeddingBatch(ids, contents, vectors, present, problems)
+    return EmbeddingBatch(ids, contents, vectors, present, [*problems, *unusable])

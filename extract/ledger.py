@@ -52,6 +52,16 @@ def read_ledger(folder: Path) -> list[Problem]:
     return [Problem(**row) for row in read_parquet(path).to_pylist()]
 
 
+def count_problems(folder: Path) -> dict[tuple[str, str], int]:
+    """How many absences a feature folder records, by modality and problem."""
+    path = folder / LEDGER
+    if not path.is_file():
+        return {}
+    table = read_parquet(path, ["modality", "problem"])
+    counts = table.group_by(["modality", "problem"]).aggregate([([], "count_all")])
+    return {(row["modality"], row["problem"]): row["count_all"] for row in counts.to_pylist()}
+
+
 def pack(problems: Sequence[Problem]) -> str:
     """Problems as a text that fits into a file's metadata."""
     return json.dumps([astuple(problem) for problem in problems])

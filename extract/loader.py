@@ -19,10 +19,21 @@ from torch.utils.data import DataLoader
 from extract.catalog import Catalog, content_of, is_blank
 from extract.encoders.base import Encoder
 from extract.ledger import NO_TEXT, Problem
-from extract.pictures import DRAFT_FACTOR, PictureProblem, open_picture
+from extract.pictures import (
+    DRAFT_FACTOR,
+    FORMATS,
+    MAX_ASPECT,
+    MAX_PIXELS,
+    MAX_SCANNED_PIXELS,
+    PictureProblem,
+    open_picture,
+)
 
 # Part of what decides the vectors, as the encoders' own preparation is.
-DECODING = f"jpeg at {DRAFT_FACTOR} times the size or more"
+DECODING = (
+    f"jpeg at {DRAFT_FACTOR} times the size or more, {' '.join(FORMATS)}, at most {MAX_PIXELS} "
+    f"pixels, {MAX_SCANNED_PIXELS} scanned, {MAX_ASPECT} to 1"
+)
 
 
 @dataclass
@@ -150,9 +161,12 @@ class _Rows:
         return _Row(content_of(text, picture.digest), picture, tokens, problems)
 
     def _tokens(self, text: str | None, item: str, problems: list[Problem]) -> list[int] | None:
-        if text is not None and not is_blank(text):
-            return self.prepare_text(text)
-        detail = NO_TEXT if text is None else "nothing that can be seen"
+        detail = NO_TEXT
+        if text is not None:
+            tokens = [] if is_blank(text) else self.prepare_text(text)
+            if tokens:
+                return tokens
+            detail = "nothing that can be seen" if is_blank(text) else "no word that is known"
         problems.append(Problem(item, "text", "empty", detail))
         return None
 

@@ -73,7 +73,7 @@ class Manifest:
 
         Args:
             folder: The feature folder.
-            unfinished: By which encoder it was begun, if it turns out to be unfinished.
+            unfinished: The options by which it was begun, if it turns out to be unfinished.
 
         Raises:
             UserError: The folder is absent, unfinished, or its manifest is not one of ours.
@@ -85,7 +85,7 @@ class Manifest:
             raise UserError(
                 f"the feature folder {folder} has no {MANIFEST}, so it is unfinished; "
                 f"finish it with mmrec-extract --dataset {folder.parents[1].name} "
-                f"--features {folder.name} --encoder {unfinished or 'SPEC'}"
+                f"--features {folder.name} {unfinished or '--encoder SPEC'}"
             )
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
@@ -133,13 +133,14 @@ def items_digest(
     return hasher.hexdigest()[:32]
 
 
-def _strings(column: Column) -> pa.ChunkedArray:
-    if isinstance(column, pa.ChunkedArray):
-        return column
-    return pa.chunked_array([pa.array(column, pa.string())])
+def _strings(column: Column) -> pa.Array:
+    if not isinstance(column, pa.ChunkedArray):
+        column = pa.chunked_array([pa.array(column, pa.string())])
+    # In one piece, which `take` would otherwise make of it each time; it may be more than 2 GiB.
+    return column.cast(pa.large_string()).combine_chunks()
 
 
-def _update(hasher: Any, strings: pa.ChunkedArray) -> None:
+def _update(hasher: Any, strings: pa.Array) -> None:
     """Hash the lengths, by which a null is told from an empty string, and then the letters."""
     hasher.update(pc.binary_length(strings).fill_null(-1).to_numpy().astype("<i8").tobytes())
-    hasher.update(b"".join(filter(None, strings.cast(pa.binary()).to_pylist())))
+    hasher.update(b"".join(filter(None, strings.cast(pa.large_binary()).to_pylist())))

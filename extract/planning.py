@@ -58,7 +58,7 @@ class EmbedOptions(BaseModel):
         description="Compile the picture encoder first: half a minute, after which convolutions on "
         "a CPU are half again as fast.",
     )
-    shard_rows: int = Field(default=4096, ge=1, description="Items per shard.")
+    shard_rows: int = Field(default=4096, ge=1, le=100_000, description="Items per shard.")
 
 
 def picture_batch(options: EmbedOptions, device: torch.device) -> int:

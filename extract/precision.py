@@ -54,9 +54,10 @@ def is_convolutional(encoder: Encoder) -> bool:
 def _tensors(encoder: Encoder) -> Iterator[tuple[str, nn.Module, str]]:
     """Every weight and buffer: its full name, and the module that holds it under which key."""
     for prefix, module in encoder.named_modules():
-        own = [
-            *dict(module.named_parameters(recurse=False)),
-            *dict(module.named_buffers(recurse=False)),
-        ]
-        for key in own:
+        for key, _ in module.named_parameters(recurse=False):
             yield f"{prefix}.{key}", module, key
+        for key, _ in module.named_buffers(recurse=False):
+            # What no checkpoint holds is computed, such as the frequencies of rotary positions,
+            # and may need all of its digits.
+            if key not in module._non_persistent_buffers_set:
+                yield f"{prefix}.{key}", module, key

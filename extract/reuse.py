@@ -8,6 +8,7 @@ this file understands, so a run may be killed anywhere.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +20,10 @@ from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
 from extract.files import file_sha256, move
 from extract.ledger import Problem
+from extract.parts import OLD, part_index, part_path, parts_of
 from extract.planning import Rows, split
 from extract.scan import Scan, absences, scan
-from extract.shards import part_index, part_path, parts_of
 from extract.sources import Part, Sources, read_part
-
-OLD = ".old"
 
 
 @dataclass(frozen=True)
@@ -78,32 +77,34 @@ class Survey:
         self.folder = folder
         self.dims = dims
         self.catalog = catalog
-        self.kept: list[int] = []
+        self.kept: set[int] = set()
         self._spare: list[Part] = []
-        self._dead: list[Path] = []
+        self._foreign: list[Path] = []
         chunks = split(range(len(catalog)), shard_rows)
         paths, old = parts_of(folder), parts_of(folder / OLD)
-        # Without anything to compare with, every picture would be read twice.
-        self._scan = scan(catalog, progress) if paths or old else None
         self.whole = {
             path.name for path in paths if (hashes or {}).get(path.name) == file_sha256(path)
         }
-        for path in paths:
-            self._judge(path, read_part(path, stamp, path.name in self.whole), chunks)
+        parts = {path: read_part(path, stamp, path.name in self.whole) for path in paths}
         found = [part for part in (read_part(path, stamp) for path in old) if part]
-        self.sources = Sources([*self._spare, *found])
+        # Without anything to compare with, every picture would be read twice.
+        self._scan = scan(catalog, progress) if found or any(parts.values()) else None
+        for path, part in parts.items():
+            self._judge(path, part, chunks)
+        # In the order in which a later run finds them, so that it takes the same of equal rows.
+        self.sources = Sources([*found, *self._spare])
         self.tasks = [
             Task(index, rows, self._find(rows))
             for index, rows in enumerate(chunks)
-            if index not in set(self.kept)
+            if index not in self.kept
         ]
 
     def _judge(self, path: Path, part: Part | None, chunks: Sequence[Rows]) -> None:
         index = part_index(path)
         if part is None:
-            self._dead.append(path)
+            self._foreign.append(path)
         elif index < len(chunks) and self._is_wanted(part, chunks[index]):
-            self.kept.append(index)
+            self.kept.add(index)
         else:
             self._spare.append(part)
 
@@ -118,7 +119,7 @@ class Survey:
             return True
         # The digest does not say why there is no picture.
         without = np.arange(start, stop)[now.pictureless[start:stop]]
-        ids = set(self.catalog.item_ids.take(pa.array(without)).to_pylist())
+        ids = set(self.catalog.ids(without))
         then = [p for p in part.problems if p.modality == "image" and p.item_id in ids]
         return then == absences(self.catalog, without)
 
@@ -150,18 +151,20 @@ class Survey:
         }
 
     def settle(self) -> None:
-        """Put aside what is a source of rows, and remove what is nobody's."""
-        for path in self._dead:
-            path.unlink(missing_ok=True)
+        """Put aside every shard that does not stay.
+
+        Also those of another maker: whoever began this run with the wrong settings, and ends it
+        before it is finished, has lost nothing.
+        """
         taken = [part_index(path) for path in parts_of(self.folder / OLD)]
         free = max(taken, default=-1) + 1
         moved = {}
-        for number, part in enumerate(self._spare):
+        for number, path in enumerate([*(part.path for part in self._spare), *self._foreign]):
             target = part_path(self.folder / OLD, free + number)
             target.parent.mkdir(exist_ok=True)
-            move(part.path, target)
-            moved[part.path] = target
-        self._spare = []
+            move(path, target)
+            moved[path] = target
+        self._spare, self._foreign = [], []
         self.sources.parts = [
             replace(part, path=moved.get(part.path, part.path)) for part in self.sources.parts
         ]
@@ -175,7 +178,7 @@ class Survey:
         """
         if fresh is not None and len(fresh.item_ids) == len(task.rows):
             return fresh
-        ids = self.catalog.item_ids.take(pa.array(task.rows)).to_pylist()
+        ids = self.catalog.ids(task.rows)
         contents = [""] * len(ids)
         vectors = {name: np.zeros((len(ids), dim), np.float32) for name, dim in self.dims.items()}
         present = {name: np.zeros(len(ids), bool) for name in self.dims}
@@ -220,8 +223,10 @@ class Survey:
         """Remove what was put aside; the folder is finished."""
         for path in parts_of(self.folder / OLD):
             path.unlink()
+        # Something that is not ours may lie there; a folder in an object store is none.
         if (self.folder / OLD).is_dir():
-            (self.folder / OLD).rmdir()
+            with suppress(OSError):
+                (self.folder / OLD).rmdir()
 
 
 def _problems_at(places: np.ndarray, batch: EmbeddingBatch) -> list[tuple[int, Problem]]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from extract.batches import MODALITIES as MODALITIES
 from extract.batches import EmbeddingBatch as EmbeddingBatch
@@ -23,10 +22,19 @@ from extract.batches import unusable_rows as unusable_rows
 from extract.batches import usable_rows as usable_rows
 from extract.errors import UserError
 from extract.files import file_sha256, read_parquet, replacing, write_json
-from extract.ledger import Problem, pack, unpack, write_ledger
+from extract.ledger import Problem, pack, write_ledger
 from extract.manifest import MANIFEST, Manifest, Shard
-
-STAMP, ENCODER, PROBLEMS = "mmrec.stamp", "mmrec.encoder", "mmrec.problems"
+from extract.parts import (
+    ENCODER,
+    PROBLEMS,
+    STAMP,
+    part_path,
+    parts_of,
+    problems_of,
+    read_schema,
+    unfinished_encoder,
+    write_part,
+)
 
 
 class ShardWriter:
@@ -94,7 +102,7 @@ class ShardWriter:
         metadata = self._metadata | {PROBLEMS: pack(batch.problems)}
         path = part_path(self.folder, index)
         with replacing(path) as temporary:
-            _write(table.replace_schema_metadata(metadata), temporary)
+            write_part(table.replace_schema_metadata(metadata), temporary)
             shard = Shard(path.name, table.num_rows, file_sha256(temporary))
         self._count(index, shard, table, batch.problems)
         return shard
@@ -166,62 +174,6 @@ class ShardWriter:
         return manifest
 
 
-def part_path(folder: Path, index: int) -> Path:
-    """Where the shard of that place stands."""
-    return folder / f"part-{index:05d}.parquet"
-
-
-def part_index(path: Path) -> int:
-    """The place of a shard, by its name."""
-    return int(path.stem.removeprefix("part-"))
-
-
-def parts_of(folder: Path) -> list[Path]:
-    """The shards of a folder, finished or not, by place."""
-    found = [path for path in folder.glob("part-*.parquet") if path.stem[5:].isdigit()]
-    return sorted(found, key=part_index)
-
-
-def stamp_of(schema: pa.Schema) -> str:
-    """What a shard carries of what decides it; empty where it says nothing."""
-    return (schema.metadata or {}).get(STAMP.encode(), b"").decode()
-
-
-def unfinished_encoder(folder: Path) -> dict[str, str]:
-    """Who began to make an unfinished folder; empty where it does not say."""
-    for path in parts_of(folder):
-        try:
-            metadata = read_schema(path).metadata or {}
-            encoder: dict[str, str] = json.loads(metadata.get(ENCODER.encode(), b"{}"))
-        except (pa.ArrowException, OSError, ValueError):
-            continue
-        return encoder
-    return {}
-
-
-def problems_of(schema: pa.Schema) -> list[Problem]:
-    """What is absent from a shard."""
-    return unpack((schema.metadata or {}).get(PROBLEMS.encode(), b"[]").decode())
-
-
-def read_schema(path: Path) -> pa.Schema:
-    """A Parquet file's columns and metadata."""
-    with path.open("rb") as file:
-        return pq.read_schema(file)
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    # Vectors do not compress, and their numbers hardly repeat: trying both costs most of the time.
-    pq.write_table(
-        table,
-        path,
-        compression="none",
-        use_dictionary=False,
-        write_statistics=["item_id"],
-        write_page_checksum=True,
-    )
-
-
 class ShardReader:
     """Reads a finished feature folder batch by batch.
 
@@ -234,7 +186,7 @@ class ShardReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = Manifest.read(folder, unfinished_encoder(folder).get("spec", ""))
+        self.manifest = Manifest.read(folder, unfinished_encoder(folder).get("options", ""))
 
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         """One batch per shard, in catalogue order.

@@ -12,8 +12,11 @@ from extract.batches import EmbeddingBatch, from_table
 from extract.errors import UserError
 from extract.files import read_parquet
 from extract.ledger import Problem
+from extract.parts import problems_of, read_schema, stamp_of
 from extract.scan import pack_digests
-from extract.shards import problems_of, read_schema, stamp_of
+
+# Bytes of shards.
+REMEMBERED = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,16 @@ class Part:
         path: Where it is.
         ids: Its items.
         contents: What was encoded: `pack_digests` of its rows.
-        problems: What is absent from it.
     """
 
     path: Path
     ids: pa.ChunkedArray
     contents: np.ndarray
-    problems: Sequence[Problem]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is absent from it, read anew each time: of many shards it may be much."""
+        return problems_of(read_schema(self.path))
 
 
 def read_part(path: Path, stamp: str, whole: bool = False) -> Part | None:
@@ -46,8 +52,7 @@ def read_part(path: Path, stamp: str, whole: bool = False) -> Part | None:
         if stamp_of(read_schema(path)) != stamp:
             return None
         table = read_parquet(path, ["item_id", "content"] if whole else None)
-        contents = pack_digests(table["content"])
-        return Part(path, table["item_id"], contents, problems_of(table.schema))
+        return Part(path, table["item_id"], pack_digests(table["content"]))
     except (pa.ArrowException, OSError, ValueError, KeyError, UserError):
         return None
 
@@ -66,6 +71,7 @@ class Sources:
         self._starts = np.cumsum([0, *(len(part.contents) for part in parts)])
         self._order = np.argsort(contents, kind="stable")
         self._sorted = contents[self._order]
+        self._recent: dict[Path, pa.Table] = {}
 
     @property
     def ids(self) -> pa.Array:
@@ -93,6 +99,16 @@ class Sources:
         for number in np.unique(of_part):
             part, which = self.parts[number], np.flatnonzero(of_part == number)
             rows = places[which] - self._starts[number]
-            batch = from_table(read_parquet(part.path).take(pa.array(rows)), dims)
+            batch = from_table(self._table(part.path).take(pa.array(rows)), dims)
             wanted = set(batch.item_ids)
             yield which, replace(batch, problems=[p for p in part.problems if p.item_id in wanted])
+
+    def _table(self, path: Path) -> pa.Table:
+        """A shard, of which the last ones are remembered: in another order each is asked often."""
+        table = self._recent.pop(path, None)
+        if table is None:
+            table = read_parquet(path)
+        self._recent[path] = table
+        while len(self._recent) > 1 and sum(t.nbytes for t in self._recent.values()) > REMEMBERED:
+            del self._recent[next(iter(self._recent))]
+        return table

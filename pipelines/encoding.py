@@ -1,17 +1,17 @@
 """One extraction: from what is there already to a finished feature folder."""
 
+import shlex
 import time
-from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
+from extract.compiling import compile_images
 from extract.embed import EmbedOptions, Plan, Progress, embed
 from extract.encoders.base import Encoder
 from extract.errors import UserError
@@ -19,11 +19,12 @@ from extract.files import digest
 from extract.ledger import LEDGER
 from extract.loader import DECODING
 from extract.manifest import Manifest
-from extract.planning import Rows
+from extract.planning import Rows, picture_batch
 from extract.ray_cluster import Cluster
 from extract.ray_engine import embed_on_cluster
 from extract.reuse import Survey, Task
 from extract.shards import ShardWriter
+from pipelines.bars import modality_bars
 from pipelines.overwriting import finished_features
 from pipelines.progress import Reporter
 
@@ -66,7 +67,20 @@ class Extraction:
             self.what.fusion or "",
             DECODING,
         ]
-        return self.identity | {"fingerprint": digest(parts)}
+        return self.identity | {"fingerprint": digest(parts), "options": self._options}
+
+    @property
+    def _options(self) -> str:
+        """What of a command decides the shards, as far as it is not the default."""
+        told = {"encoder": self.identity["spec"]} | {
+            name: value
+            for name in ("precision", "half_convolutions", "fusion", "dtype", "shard_rows")
+            if (value := getattr(self.options, name)) != EmbedOptions.model_fields[name].default
+        }
+        return " ".join(
+            f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+            for name, value in told.items()
+        )
 
     @property
     def stamp(self) -> str:
@@ -128,7 +142,7 @@ def extract(job: Extraction, reporter: Reporter) -> Manifest:
 
 def _write(job: Extraction, survey: Survey, writer: ShardWriter, reporter: Reporter) -> None:
     try:
-        for index in survey.kept:
+        for index in sorted(survey.kept):
             writer.adopt(index)
         _check_written(job, writer)
         # Closed also where writing fails, so that no worker of a cluster works on.
@@ -136,6 +150,11 @@ def _write(job: Extraction, survey: Survey, writer: ShardWriter, reporter: Repor
             for task, batch in batches:
                 writer.write(batch, task.index)
                 _check_written(job, writer)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the memory of {job.device} does not suffice ({str(error).splitlines()[0]}); give a "
+            "smaller --batch-size; what is encoded is kept"
+        ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{writer.rows:,} of {len(job.catalog):,} items are done and kept; the same command "
@@ -190,7 +209,7 @@ def _batches(
     chunks = [task.missing for task in to_encode]
     # Workers give a chunk with all of its modalities at once, which then share the time.
     by_turns = job.cluster is None
-    with _bars(reporter, job.what, sum(map(len, chunks)), by_turns) as progress:
+    with modality_bars(reporter, job.what.encoded, sum(map(len, chunks)), by_turns) as progress:
         for index, fresh in _encoded(job, chunks, progress, reporter):
             yield to_encode[index], survey.complete(to_encode[index], fresh)
 
@@ -200,6 +219,9 @@ def _encoded(
 ) -> Iterator[tuple[int, EmbeddingBatch]]:
     """The chunks' batches, each with its number, in any order."""
     if job.cluster is None:
+        if job.options.compile_images and chunks and "image" in job.what.dims:
+            reporter.say("compiling the picture encoder")
+            compile_images(job.encoder, picture_batch(job.options, job.device), job.device)
         batches = embed(job.encoder, job.catalog, job.options, job.device, progress, chunks)
         return enumerate(batches)
     return embed_on_cluster(
@@ -212,38 +234,3 @@ def _encoded(
         job.what.encoded,
         reporter.say,
     )
-
-
-class _Stopwatch:
-    """Seconds per modality: the time up to each report belongs to the modality reported."""
-
-    def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
-        self._last = time.monotonic()
-
-    def lap(self, modality: str) -> None:
-        now = time.monotonic()
-        self.seconds[modality] += now - self._last  # type: ignore[assignment]
-        self._last = now
-
-    def now(self, modality: str | None) -> float:
-        """The seconds of a modality; None for all of them."""
-        return self.seconds[modality] if modality else sum(self.seconds.values())
-
-
-@contextmanager
-def _bars(reporter: Reporter, what: Plan, total: int, by_turns: bool) -> Iterator[Progress]:
-    watch = _Stopwatch()
-    with ExitStack() as stack:
-        bars = {
-            name: stack.enter_context(
-                reporter.bar(name, total, clock=partial(watch.now, name if by_turns else None))
-            )
-            for name in what.encoded
-        }
-
-        def progress(modality: str, count: int) -> None:
-            watch.lap(modality)
-            bars[modality](count)
-
-        yield progress

@@ -1,6 +1,6 @@
 """``mmrec-extract``: a data set's pictures and texts become a feature set."""
 
-from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,13 +9,11 @@ import torch
 from pydantic import Field
 
 from extract.catalog import Catalog
-from extract.compiling import compile_images
 from extract.embed import EmbedOptions, plan
 from extract.encoders import ENCODERS, create_encoder, family_of
-from extract.ledger import read_ledger
+from extract.ledger import count_problems
 from extract.locking import locked
 from extract.manifest import Manifest
-from extract.planning import picture_batch
 from extract.precision import set_precision
 from extract.ray_cluster import CPUS_PER_WORKER, Cluster
 from pipelines.cli import common_options
@@ -76,7 +74,7 @@ class ExtractionConfig(EmbedOptions, Overwriting):
         if self.max_bad is None:
             return None
         if self.max_bad.endswith("%"):
-            return int(float(self.max_bad[:-1]) / 100 * n_items)
+            return int(Decimal(self.max_bad[:-1]) * n_items / 100)
         return int(self.max_bad)
 
 
@@ -116,11 +114,8 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
         max_bad=config.allowed_bad(len(catalog)),
         cluster=cluster,
     )
-    check_same_encoder(folder, identity, config.overwrite)
-    if config.compile_images and not cluster and "image" in job.what.dims:
-        reporter.say("compiling the picture encoder")
-        compile_images(job.encoder, picture_batch(config, device), device)
     with locked(folder, "extracting features to"):
+        check_same_encoder(folder, identity, config.overwrite)
         return extract(job, reporter)
 
 
@@ -144,7 +139,7 @@ def feature_folder(config: ExtractionConfig, workspace: Workspace) -> Path:
 
 def report(manifest: Manifest, folder: Path) -> None:
     """Print what a feature folder holds: a table and one line."""
-    problems = Counter((problem.modality, problem.problem) for problem in read_ledger(folder))
+    problems = count_problems(folder)
     rows = []
     for name, dim in manifest.dims.items():
         absent = [
@@ -153,7 +148,8 @@ def report(manifest: Manifest, folder: Path) -> None:
         rows.append((name, str(dim), f"{manifest.present[name]:,}", ", ".join(absent) or "-"))
     print_table(plain_table(("modality", "size", "items", "absent"), rows, ("size", "items")))
     click.echo(
-        f"{manifest.rows:,} items, {manifest.items_per_second:,.1f} items/s, "
+        f"{manifest.rows:,} items, {manifest.rows - manifest.reused:,} of them encoded at "
+        f"{manifest.items_per_second:,.1f} items/s, "
         f"encoder {manifest.encoder['spec']}, fusion {manifest.fusion or 'none'}: {folder}"
     )
 
@@ -166,7 +162,8 @@ mmrec-extract --dataset sports --encoder clip --precision bf16 --batch-size 256
 mmrec-extract --encoder hf:google/siglip-base-patch16-224 --features siglip
 
 Broken and missing pictures and empty texts are recorded and told, never skipped in silence. What
-is done already is not done again; after a change of the catalogue the same command does it anew.
+is done already is not done again: after a change of the catalogue, an interruption or a crash the
+same command encodes what is missing.
 
 \b
 Encoders:

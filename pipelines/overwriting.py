@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from extract.errors import UserError
 from extract.manifest import MANIFEST, Manifest
-from extract.shards import unfinished_encoder
+from extract.parts import unfinished_encoder
 from pipelines.config import Config
 from pipelines.workspace import Dataset, read_json
 

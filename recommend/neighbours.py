@@ -25,7 +25,7 @@ class StoredNeighbours:
 
     Args:
         folder: Where they are kept, ``<key>.safetensors`` each; any of them may be deleted.
-        search: Who finds neighbours that are not there yet.
+        search: Who finds, as `nearest` does, neighbours that are not there yet.
     """
 
     def __init__(self, folder: Path, search: Search = nearest) -> None:
@@ -39,7 +39,7 @@ class StoredNeighbours:
             with local_copy(path) as file:
                 kept = load_file(file)
             return kept["rows"].astype(np.int64), kept["cosines"]
-        except (FileNotFoundError, SafetensorError, KeyError):  # not yet there, or torn
+        except (OSError, SafetensorError, KeyError):  # not yet there, or torn
             rows, cosines = self.search(vectors, k)
         self._keep(path, rows, cosines)
         return rows, cosines

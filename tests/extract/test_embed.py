@@ -1,3 +1,6 @@
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from extract.encoders.base import Collate, Encoder
 from extract.errors import UserError
 from extract.fusion import fuse
 from extract.ledger import Problem
-from extract.loader import default_workers
+from extract.loader import default_workers, prepared_batches
 from extract.precision import set_precision
 
 
@@ -223,9 +226,52 @@ def test_large_jpegs_are_decoded_to_what_the_encoder_needs(tmp_path):
 
 
 def test_threads_of_pytorch_are_as_before(catalog):
+    """Also those that a thread started later finds: each thread has a number of its own."""
+
+    def in_a_new_thread():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
     before = torch.get_num_threads()
-    list(embed(Ruler(), catalog, options(workers=2)))
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(2)
+    try:
+        list(embed(Ruler(), catalog, options(workers=2)))
+        assert (torch.get_num_threads(), in_a_new_thread()) == (2, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_loader_of_a_gpu_gives_the_same_batches(catalog):
+    """Its worker processes need no GPU, and pinning memory is left out where there is none."""
+    encoder = create_encoder("random:5")
+    batches = [[0, 3], [5], [7, 1, 2]]
+    found = {}
+    for device, workers in (("cpu", 0), ("cpu", 2), ("cuda", 2)):
+        given = (encoder, catalog, ["image", "text"], batches, workers, torch.device(device))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no GPU
+            found[device, workers] = list(prepared_batches(*given))
+    expected = found.pop(("cpu", 0))
+    for batches_of in found.values():
+        for batch, plain in zip(batches_of, expected, strict=True):
+            torch.testing.assert_close(batch.images, plain.images)
+            assert (batch.contents, batch.tokens) == (plain.contents, plain.tokens)
+            assert batch.image_digests == plain.image_digests
+
+
+def test_a_vector_that_is_not_finite_is_recorded(catalog):
+    class Broken(Ruler):
+        def encode_text(self, tokens):
+            vectors = super().encode_text(tokens)
+            return torch.where(vectors[:, :1] == 1, torch.nan, vectors)
+
+    (batch,) = embed(Broken(), catalog, options())
+    place = catalog.texts.to_pylist().index("x")
+    assert np.flatnonzero(~batch.present["text"]).tolist() == [place]
+    assert np.flatnonzero(~batch.present["fused"]).tolist() == [place]
+    (problem,) = batch.problems
+    assert (problem.item_id, problem.modality, problem.problem) == ("d", "text", "not_finite")
+    assert problem.bad
 
 
 def test_progress_counts_every_item_once_per_modality(holes):

@@ -56,6 +56,15 @@ def test_convolutions_keep_full_precision_unless_told(pair, catalog):
     assert not np.array_equal(both.vectors["image"], exact.vectors["image"])
 
 
+def test_what_is_computed_and_not_stored_keeps_its_digits(pair):
+    """The frequencies of rotary positions, in half precision, would turn far tokens by a radian."""
+    pair.text.register_buffer("frequencies", torch.tensor([1 / 3]), persistent=False)
+    pair.text.register_buffer("mean", torch.tensor([1 / 3]))
+    set_precision(pair, "bf16")
+    assert pair.text.frequencies.dtype == torch.float32
+    assert pair.text.mean.dtype == torch.bfloat16
+
+
 def test_full_precision_changes_nothing(pair):
     before = pair.fingerprint()
     assert set_precision(pair, "fp32") == "fp32"

@@ -44,6 +44,7 @@ def test_features_are_written_and_told(mmrec, shop):
     assert done.code == 0, done.err
     told = manifest_of(shop)
     fingerprint = told["encoder"].pop("fingerprint")
+    assert told["encoder"].pop("options") == "--encoder random:4 --shard-rows 4"
     assert told["encoder"] == {
         "spec": "random:4",
         "model": create_encoder("random:4").fingerprint(),

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from extract.encoders.random import RandomEncoder
+from extract.errors import UserError
 from extract.ledger import read_ledger
 from extract.shards import ShardReader
+from pipelines.extraction import ExtractionConfig
 
 COMMAND = "extract --encoder random:4 --workers 0 --shard-rows 4"
 
@@ -230,8 +232,6 @@ def test_an_interrupted_run_says_how_far_it_came_and_goes_on(mmrec, shop, monkey
 def test_an_unfinished_folder_is_refused_with_the_command_that_finishes_it(mmrec, shop):
     mmrec(COMMAND)
     (folder_of(shop) / "manifest.json").unlink()
-    from extract.errors import UserError
-
     with pytest.raises(UserError) as refused:
         ShardReader(folder_of(shop))
     assert (
@@ -241,6 +241,43 @@ def test_an_unfinished_folder_is_refused_with_the_command_that_finishes_it(mmrec
     done = mmrec("extract --dataset shop --features random-4 --encoder random:4 --shard-rows 4")
     assert "10 reused" in done.err
     assert done.code == 0
+
+
+@pytest.mark.parametrize("put_aside", [False, True])
+def test_that_command_has_all_that_decides_the_shards(mmrec, shop, tmp_path, encoded, put_aside):
+    """Else following it would begin anew."""
+    given = "--precision bf16 --half-convolutions --fusion sum --dtype float16 --shard-rows 4"
+    mmrec(f"extract --encoder random:4 {given}")
+    (folder_of(shop) / "manifest.json").unlink()
+    if put_aside:
+        (folder_of(shop) / ".old").mkdir()
+        for path in folder_of(shop).glob("part-*"):
+            path.rename(folder_of(shop) / ".old" / path.name)
+    with pytest.raises(UserError) as refused:
+        ShardReader(folder_of(shop))
+    words = str(refused.value).split("finish it with mmrec-")[1]
+    encoded()
+    assert "10 reused" in mmrec(words).err
+    assert encoded() == (0, 0)
+
+
+def test_a_command_with_other_settings_that_does_not_finish_costs_nothing(
+    mmrec, shop, monkeypatch, encoded
+):
+    mmrec(COMMAND)
+    before = vectors(folder_of(shop))
+
+    def interrupted(self, tokens):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RandomEncoder, "encode_text", interrupted)
+        assert mmrec(f"{COMMAND} --fusion sum").code == 130
+    encoded()
+    assert "10 reused" in mmrec(COMMAND).err
+    assert encoded() == (0, 0)
+    assert vectors(folder_of(shop)) == before
+    assert not (folder_of(shop) / ".old").exists()
 
 
 def test_an_unfinished_folder_of_another_encoder_is_not_taken(mmrec, refused, shop):
@@ -274,6 +311,15 @@ def test_too_much_that_is_bad_ends_the_run_and_keeps_the_work(mmrec, shop, encod
     Image.new("RGB", (8, 8), "blue").save(shop / "images" / "2.png")
     assert mmrec(COMMAND, "--max-bad", "1").code == 0
     assert encoded() == (3, 3)  # what was not reached yet, and what was mended
+
+
+@pytest.mark.parametrize(
+    ("limit", "items", "allowed"),
+    [("29%", 100, 29), ("0.7%", 1000, 7), ("3", 100, 3), (None, 5, None)],
+)
+def test_shares_are_counted_exactly(limit, items, allowed):
+    config = ExtractionConfig(encoder="random:4", max_bad=limit)
+    assert config.allowed_bad(items) == allowed
 
 
 @pytest.mark.parametrize("wrong", ["1.5", "x", "%", "-1", "1 %"])
