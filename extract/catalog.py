@@ -4,13 +4,13 @@ The columns stay in Arrow, where a million items take some hundred megabytes les
 strings. A missing picture is a recorded absence, never a crash and never a silent skip.
 """
 
-import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -190,20 +190,29 @@ def is_blank(text: str | None) -> bool:
 
 def content_digest(text: str | None, picture: bytes | None) -> str:
     """A digest of a text and of a picture file's bytes; absent and empty are told apart."""
-    return content_of(text, None if picture is None else hashlib.sha256(picture).digest())
+    return content_of(text, None if picture is None else sha256(picture).digest())
 
 
 def content_of(text: str | None, picture: bytes | None) -> str:
     """`content_digest` from a text and the SHA-256 of a picture file."""
-    return content_bytes(text, picture).hex()
-
-
-def content_bytes(text: str | None, picture: bytes | None) -> bytes:
-    """`content_of` as 16 bytes."""
-    # The length before the text keeps two different pairs from reading the same.
     letters = None if text is None else text.encode("utf-8", "surrogatepass")
-    head = b"-" if letters is None else b"+%d:%b" % (len(letters), letters)
-    return hashlib.sha256(head + (picture or b"-")).digest()[:16]
+    return content_digests([letters], [picture])[0][:16].hex()
+
+
+def content_digests(texts: Iterable[bytes | None], pictures: Iterable[bytes | None]) -> list[bytes]:
+    """32 bytes per item, of which the first 16 are its content digest.
+
+    Args:
+        texts: In UTF-8.
+        pictures: The SHA-256 of each picture file.
+    """
+    # The length before the text keeps two different pairs from reading the same.
+    return [
+        sha256(
+            (b"-" if text is None else b"+%d:%b" % (len(text), text)) + (picture or b"-")
+        ).digest()
+        for text, picture in zip(texts, pictures, strict=True)
+    ]
 
 
 def _strings(table: pa.Table, name: str) -> pa.ChunkedArray:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-READ_ROWS = 65_536
+READ_ROWS = 16_384
+REQUESTS_AT_ONCE = 16
 TEMPORARY = re.compile(r"\..+\.(?P<process>[0-9]+)\.tmp")
 
 
@@ -178,9 +180,11 @@ def upload(folder: Path, names: Sequence[str], target: Path) -> None:
 def remove_others(folder: Path, names: Iterable[str]) -> None:
     """Remove all files of a folder in an object store but those of the given names."""
     kept = {key_of(folder / name) for name in names}
-    others = [key for key in store_of(folder).find(key_of(folder)) if key not in kept]
-    if others:
-        store_of(folder).rm(others)
+    store = store_of(folder)
+    others = [key for key in store.find(key_of(folder)) if key not in kept]
+    # One by one: where many are given, a name with brackets or a star is taken for a pattern.
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        list(pool.map(store.rm_file, others))
 
 
 def write_json(path: Path, value: Any) -> None:

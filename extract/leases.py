@@ -44,13 +44,11 @@ def leased(path: Path, holder: Holder) -> Iterator[None]:
     renewing.start()
     try:
         yield
+        lease.check()
     except KeyboardInterrupt as error:
         if not lease.lost:
             raise
-        raise UserError(
-            f"this process was held up for so long that another one took {path.parent} over; run "
-            "the command again when that one has ended"
-        ) from error
+        raise lease.taken_over() from error
     finally:
         lease.ended.set()
         renewing.join(5)  # not for ever; a late renewal of what is gone has no effect
@@ -83,8 +81,23 @@ class _Lease:
         if there and not _is_abandoned(there):
             raise refusal(self.folder, there.holder)
         if not self._put({"IfMatch": there.version} if there else {"IfNoneMatch": "*"}):
+            # It may be our own that was sent twice, because the first answer was lost.
             found = self._find()
-            raise refusal(self.folder, found.holder if found else None)
+            if found is None or not self._is_ours(found):
+                raise refusal(self.folder, found.holder if found else None)
+            self._version = found.version
+
+    def check(self) -> None:
+        """Make sure at the end that nobody took over: an interrupt may have been ignored."""
+        self.lost = self.lost or not self._is_ours(self._find())
+        if self.lost:
+            raise self.taken_over()
+
+    def taken_over(self) -> UserError:
+        return UserError(
+            f"this process was held up for so long that another one took {self.folder} over; run "
+            "the command again when that one has ended"
+        )
 
     def keep(self) -> None:
         """Renew the lock until `ended`; where it was lost, interrupt the main thread."""

@@ -41,7 +41,8 @@ def _locked_on_disk(folder: Path, holder: Holder) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock, writer = FileLock(folder / LOCK), folder / WRITER
     try:
-        lock.acquire(blocking=False)
+        # Not at once: what was opened may be what the former holder is just removing.
+        lock.acquire(timeout=0.3, poll_interval=0.02)
     except Timeout as error:
         raise refusal(folder, _read(writer)) from error
     try:

@@ -108,7 +108,7 @@ class Manifest:
 
 
 Column: TypeAlias = Sequence[str | None] | pa.ChunkedArray
-BLOCK = 65_536
+BLOCK = 16_384
 
 
 def items_digest(
@@ -123,13 +123,13 @@ def items_digest(
         texts: Their texts; None where features were not made from texts.
         images: Paths of their pictures; None where features were not made from pictures.
     """
-    columns = [_strings(column) for column in (item_ids, texts, images) if column is not None]
-    order = pc.sort_indices(columns[0])
+    columns = [column for column in (item_ids, texts, images) if column is not None]
+    order = pc.sort_indices(_strings(item_ids))
     hasher = hashlib.sha256(b"%d columns" % len(columns))
-    for start in range(0, len(order), BLOCK):
-        rows = order.slice(start, BLOCK)
-        for column in columns:
-            _update(hasher, column.take(rows))
+    for column in columns:
+        strings = _strings(column)
+        for start in range(0, len(order), BLOCK):
+            _update(hasher, strings.take(order.slice(start, BLOCK)))
     return hasher.hexdigest()[:32]
 
 

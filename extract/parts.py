@@ -1,6 +1,7 @@
 """The shards of a feature folder as files: their names, and what they say of themselves."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from extract.ledger import Problem, unpack
 
 # Where shards are put aside while a folder is rewritten.
 OLD = ".old"
+PART = re.compile(r"part-[0-9]+\.parquet")
 # Keys of a shard's own metadata.
 STAMP, ENCODER, PROBLEMS = "mmrec.stamp", "mmrec.encoder", "mmrec.problems"
 
@@ -26,8 +28,9 @@ def part_index(path: Path) -> int:
 
 def parts_of(folder: Path) -> list[Path]:
     """The shards of a folder, finished or not, by place."""
-    found = [path for path in folder.glob("part-*.parquet") if path.stem[5:].isdigit()]
-    return sorted(found, key=part_index)
+    # Not by a pattern, since the folder's own name may look like one.
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in inside if PART.fullmatch(path.name)), key=part_index)
 
 
 def stamp_of(schema: pa.Schema) -> str:

@@ -12,7 +12,7 @@ from hashlib import sha256
 import numpy as np
 import pyarrow as pa
 
-from extract.catalog import Catalog, content_bytes
+from extract.catalog import Catalog, content_digests
 from extract.ledger import Problem
 from extract.pictures import PictureProblem
 from extract.planning import Rows, split
@@ -65,9 +65,9 @@ def scan(catalog: Catalog, progress: Callable[[int], None] = lambda count: None)
             pictures: list[bytes | None] = [None] * len(rows)
             for row, digest in zip(named, pool.map(partial(_picture, catalog), named), strict=True):
                 pictures[row - rows[0]] = digest
-            texts = catalog.texts[block].to_pylist()
-            digests = [content_bytes(*both) for both in zip(texts, pictures, strict=True)]
-            contents[block] = np.frombuffer(b"".join(digests), "S16")
+            texts = catalog.texts[block].cast(pa.binary()).to_pylist()
+            digests = content_digests(texts, pictures)
+            contents[block] = np.frombuffer(b"".join(digests), "S32").astype("S16")
             pictureless[block] = [picture is None for picture in pictures]
             progress(len(rows))
     return Scan(contents, pictureless)

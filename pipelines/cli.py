@@ -141,7 +141,7 @@ def run(name: str | None = None, arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error), KNOWN_ERROR)
     except OSError as error:
-        return _fail(_tell_os_error(error), KNOWN_ERROR)
+        return _fail(tell_store_error(error) or _tell_os_error(error), KNOWN_ERROR)
     except Exception as error:
         told = tell_store_error(error)
         if told is None:

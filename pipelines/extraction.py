@@ -11,6 +11,7 @@ from pydantic import Field
 from extract.catalog import Catalog
 from extract.embed import EmbedOptions, plan
 from extract.encoders import ENCODERS, create_encoder, family_of
+from extract.errors import UserError
 from extract.ledger import count_problems
 from extract.locking import locked
 from extract.manifest import Manifest
@@ -93,6 +94,8 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
     """
     folder = feature_folder(config, workspace)
     cluster = config.cluster
+    if cluster is None and (config.ray_workers or config.ray_address):
+        raise UserError("--ray-workers and --ray-address mean nothing without --engine ray")
     # Of a cluster this process only collects, and leaves the GPUs to the workers.
     device = resolve_device("cpu" if cluster else config.device)
     torch.manual_seed(config.seed)

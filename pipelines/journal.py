@@ -1,6 +1,7 @@
 """A text that grows by lines while a run goes on."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from extract.files import is_remote, replacing
@@ -32,7 +33,9 @@ class Journal:
             return
         self._lines.append(line + "\n")
         if time.monotonic() - self._uploaded > SECONDS_BETWEEN_UPLOADS:
-            self._upload()
+            self._uploaded = time.monotonic()
+            with suppress(Exception):  # the next one has all lines
+                self._upload()
 
     def close(self) -> None:
         """Write what is not written yet; more lines may follow nevertheless."""

@@ -65,6 +65,12 @@ class StorePath(S3Path):
         """The object's content, with one request: opening it, or fetching parts, would take two."""
         return self.fs.cat_file(self.path, max_concurrency=1)
 
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object of just this name, which may hold what elsewhere is a pattern."""
+        if not missing_ok and not self.exists():
+            raise FileNotFoundError(str(self))
+        self.fs.rm_file(self.path)
+
 
 register_implementation("s3", StorePath, clobber=True)
 
@@ -93,7 +99,7 @@ def check_bucket(path: StorePath) -> None:
             f"{_server()} refuses the bucket {bucket!r}: {str(error).rstrip('.')}; check "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they may do"
         ) from error
-    except (BotoCoreError, FSTimeoutError, OSError) as error:
+    except (BotoCoreError, FSTimeoutError, OSError, ValueError) as error:
         raise UserError(tell_error(error) or f"{_server()}: {error}") from error
 
 

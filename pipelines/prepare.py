@@ -104,6 +104,7 @@ def run(kind: str, config: Any, workspace: Workspace, reporter: Reporter) -> dic
     check_same_source(dataset, kind, config)
     prepared = SOURCES[kind].prepare(config, reporter)
     with locked(dataset.folder, "preparing"):
+        check_same_source(dataset, kind, config)  # another process may have made it meanwhile
         described = write_dataset(dataset, prepared, reporter)
     reporter.say(f"the data set {dataset.name!r} lies in {dataset.folder}")
     return described

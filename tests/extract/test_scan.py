@@ -42,7 +42,6 @@ def test_sources_find_what_a_dictionary_finds(tmp_path):
             tmp_path,
             pa.chunked_array([[f"{n}" for n in range(start, stop)]]),
             contents[start:stop],
-            [],
         )
         for start, stop in ((0, 17), (17, 40))
     ]

@@ -21,6 +21,7 @@ from extract.errors import UserError
 from extract.files import is_remote, local_copy, move, read_parquet, remove_others, replacing
 from extract.holders import Holder
 from extract.locking import locked
+from extract.parts import parts_of
 from extract.shards import ShardReader
 from pipelines import journal
 from pipelines.cli import run
@@ -395,3 +396,19 @@ class TestFiles:
         assert os.read(reader, 10) == b"x"
         os.close(reader)
         os.wait()
+
+
+def test_a_name_that_looks_like_a_pattern_means_itself(root):
+    """Removing `a[1]` must not remove `a1`, nor `*` everything."""
+    folder = root / "f[1]"
+    for name in ("a1", "a[1]", "*", "part-00000.parquet"):
+        (folder / name).write_text(name)
+    assert [path.name for path in parts_of(folder)] == ["part-00000.parquet"]
+    (folder / "a[1]").unlink()
+    (folder / "*").unlink()
+    assert names(folder) == {"a1", "part-00000.parquet"}
+    with pytest.raises(FileNotFoundError):
+        (folder / "a[1]").unlink()
+    (folder / "a[1]").write_text("again")
+    remove_others(folder, ["a1"])
+    assert names(folder) == {"a1"}

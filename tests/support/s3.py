@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import contextmanager
 
 BUCKET = "shop-bucket"
-SECONDS_TO_START = 20
+SECONDS_TO_START = 60
 # What the libraries ask the environment; the tests' own machine must not matter.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tester",
