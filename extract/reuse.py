@@ -47,7 +47,9 @@ class Task:
 
 
 class Survey:
-    """What is there and what is to be done, before anything is changed.
+    """What is there, what is to be done, and how the one becomes the other.
+
+    Making one changes nothing; `settle` and `finish` do.
 
     Args:
         folder: The feature folder.

@@ -80,9 +80,13 @@ def write_pictures(folder: Path, pictures: Mapping[str, Draw], reporter: Reporte
         for name, draw in pictures.items():
             draw(new / name)
             advance()
+    # Removed only when the new folder is in its place: it may hold the only copies.
+    old = folder.with_name(".images.old")
     if folder.is_dir():
-        shutil.rmtree(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
     new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _upload_pictures(folder: Path, pictures: Mapping[str, Draw], reporter: Reporter) -> None:
