@@ -128,7 +128,7 @@ def test_from_the_shell_interrupted_and_resumed(mmrec, shop):
         )
         wait_for(lambda: len(shards(shop, "ray1")) > 1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        printed, told = process.communicate(timeout=30)
+        printed, told = process.communicate(timeout=120)
         assert process.returncode == 130, told
         assert printed == ""
         lines = told.splitlines()
@@ -144,7 +144,7 @@ def test_from_the_shell_interrupted_and_resumed(mmrec, shop):
     assert shards(shop, "ray1") == shards(shop, "local1")
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it took too long"
