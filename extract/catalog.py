@@ -129,7 +129,7 @@ class Catalog:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise PictureProblem("outside", f"{_short(path)} leaves the folder of pictures")
         try:
-            if isinstance(self.folder, Path):
+            if not is_remote(self.folder):
                 _check_file(path, self._root)
             return (self.folder / path).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:

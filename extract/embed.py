@@ -20,10 +20,7 @@ from extract.encoders.base import Encoder, to_device
 from extract.fusion import fuse
 from extract.ledger import Problem
 from extract.loader import PreparedBatch, default_workers, prepared_batches
-from extract.planning import EmbedOptions as EmbedOptions
-from extract.planning import Plan as Plan
-from extract.planning import Rows, picture_batch, split
-from extract.planning import plan as plan
+from extract.planning import EmbedOptions, Plan, Rows, picture_batch, plan, split
 
 CPU = torch.device("cpu")
 # In a batch of texts, padding included: on a CPU as many as its caches hold, by measurement.

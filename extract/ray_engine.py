@@ -18,10 +18,10 @@ import torch
 
 from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
-from extract.embed import EmbedOptions, Progress
+from extract.embed import Progress
 from extract.errors import UserError
 from extract.loader import DECODING
-from extract.planning import Rows
+from extract.planning import EmbedOptions, Rows
 from extract.ray_cluster import Cluster, Share, connected, share_out
 from extract.ray_worker import EncodingWorker, Recipe
 

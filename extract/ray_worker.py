@@ -9,12 +9,12 @@ import torch
 from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
 from extract.compiling import compile_images
-from extract.embed import EmbedOptions, embed
+from extract.embed import embed
 from extract.encoders import create_encoder
 from extract.encoders.base import Encoder
 from extract.errors import UserError
 from extract.loader import DECODING
-from extract.planning import Rows, picture_batch
+from extract.planning import EmbedOptions, Rows, picture_batch
 from extract.precision import set_precision
 
 

@@ -186,7 +186,9 @@ class ShardReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest = Manifest.read(folder, unfinished_encoder(folder).get("options", ""))
+        unfinished = not (folder / MANIFEST).is_file()
+        begun = unfinished_encoder(folder).get("options", "") if unfinished else ""
+        self.manifest = Manifest.read(folder, begun)
 
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         """One batch per shard, in catalogue order.

@@ -12,14 +12,14 @@ import torch
 from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
 from extract.compiling import compile_images
-from extract.embed import EmbedOptions, Plan, Progress, embed
+from extract.embed import Progress, embed
 from extract.encoders.base import Encoder
 from extract.errors import UserError
 from extract.files import digest
 from extract.ledger import LEDGER
 from extract.loader import DECODING
 from extract.manifest import Manifest
-from extract.planning import Rows, picture_batch
+from extract.planning import EmbedOptions, Plan, Rows, picture_batch
 from extract.ray_cluster import Cluster
 from extract.ray_engine import embed_on_cluster
 from extract.reuse import Survey, Task

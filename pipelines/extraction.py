@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 
 from extract.catalog import Catalog
-from extract.embed import EmbedOptions, plan
 from extract.encoders import ENCODERS, create_encoder, family_of
 from extract.errors import UserError
 from extract.ledger import count_problems
 from extract.locking import locked
 from extract.manifest import Manifest
+from extract.planning import EmbedOptions, plan
 from extract.precision import set_precision
 from extract.ray_cluster import CPUS_PER_WORKER, Cluster
 from pipelines.cli import common_options

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from extract.embed import EmbedOptions, embed
+from extract.embed import embed
 from extract.encoders import create_encoder
 from extract.encoders.clip import is_causal
 from extract.errors import UserError
+from extract.planning import EmbedOptions
 
 
 def vectors(spec, catalog):

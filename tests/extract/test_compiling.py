@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from extract.compiling import compile_images
-from extract.embed import EmbedOptions, embed
+from extract.embed import embed
 from extract.encoders import create_encoder
 from extract.errors import UserError
+from extract.planning import EmbedOptions
 
 CPU = torch.device("cpu")
 

@@ -7,13 +7,14 @@ import torch
 from PIL import Image
 
 from extract.catalog import Catalog
-from extract.embed import EmbedOptions, embed, plan
+from extract.embed import embed
 from extract.encoders import create_encoder
 from extract.encoders.base import Collate, Encoder
 from extract.errors import UserError
 from extract.fusion import fuse
 from extract.ledger import Problem
 from extract.loader import default_workers, prepared_batches
+from extract.planning import EmbedOptions, plan
 from extract.precision import set_precision
 
 

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from extract.embed import EmbedOptions, embed
+from extract.embed import embed
 from extract.encoders import create_encoder
 from extract.encoders.loading import library
 from extract.encoders.single import PairEncoder, SentenceTower, TimmTower, create_sentence
+from extract.planning import EmbedOptions
 from extract.precision import is_convolutional, set_precision
 
 

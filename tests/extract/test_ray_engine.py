@@ -6,11 +6,11 @@ import pytest
 import torch
 from support.cluster import local_cluster, needs_ray
 
-from extract.embed import EmbedOptions, embed, plan
+from extract.embed import embed
 from extract.encoders import create_encoder
 from extract.errors import UserError
 from extract.loader import DECODING
-from extract.planning import split
+from extract.planning import EmbedOptions, plan, split
 from extract.ray_cluster import Cluster, Share, share_out
 from extract.ray_engine import _collect, embed_on_cluster
 from extract.ray_worker import EncodingWorker, Recipe

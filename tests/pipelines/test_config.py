@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 from pydantic import Field
 
-from extract.embed import EmbedOptions
 from extract.errors import UserError
+from extract.planning import EmbedOptions
 from pipelines.config import Config, Seed, options_of, resolve, validate, write_toml
 
 
