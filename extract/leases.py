@@ -81,11 +81,8 @@ class _Lease:
         if there and not _is_abandoned(there):
             raise refusal(self.folder, there.holder)
         if not self._put({"IfMatch": there.version} if there else {"IfNoneMatch": "*"}):
-            # It may be our own that was sent twice, because the first answer was lost.
             found = self._find()
-            if found is None or not self._is_ours(found):
-                raise refusal(self.folder, found.holder if found else None)
-            self._version = found.version
+            raise refusal(self.folder, found.holder if found else None)
 
     def check(self) -> None:
         """Make sure at the end that nobody took over: an interrupt may have been ignored."""
@@ -118,12 +115,7 @@ class _Lease:
 
     def _renew(self) -> None:
         self.holder = replace(self.holder, renewed=self.holder.renewed + 1)
-        if self._put({"IfMatch": self._version}):
-            return
-        # It may be our own renewal that was sent twice, because the first answer was lost.
-        there = self._find()
-        self.lost = not self._is_ours(there)
-        self._version = there.version if there else ""
+        self.lost = not self._put({"IfMatch": self._version})
 
     def _is_ours(self, there: _Found | None) -> bool:
         return bool(there and there.holder and there.holder.token == self.holder.token)
@@ -141,14 +133,17 @@ class _Lease:
         return _Found(Holder.parse(text), head["ETag"], age)
 
     def _put(self, condition: dict[str, str]) -> bool:
-        """Write the lock; False where the condition does not hold."""
+        """Write the lock; False where the condition does not hold, and what is there not ours."""
         data = self.holder.dump().encode()
         try:
             self._version = self._store.pipe_file(self._key, data, **condition)["ETag"]
         except OSError as error:
-            if _error_code(error) in CONDITION_FAILED:
-                return False
-            raise
+            if _error_code(error) not in CONDITION_FAILED:
+                raise
+            # It may be our own that was sent twice, because the first answer was lost.
+            there = self._find()
+            self._version = there.version if there else ""
+            return self._is_ours(there)
         return True
 
 

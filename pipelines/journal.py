@@ -45,4 +45,3 @@ class Journal:
     def _upload(self) -> None:
         with replacing(self._path) as temporary:
             temporary.write_text("".join(self._lines), encoding="utf-8")
-        self._uploaded = time.monotonic()
