@@ -274,6 +274,42 @@ class TestLock:
         absent = leases._Lease(root / "absent", Holder("preparing"))
         assert not absent._put({"IfMatch": there.version})  # removed meanwhile
 
+    def test_a_write_that_is_sent_twice_is_known_for_our_own(self, root):
+        """A client that got no answer sends it again, and then meets its own object."""
+
+        class Twice:
+            def __init__(self, store):
+                self.store = store
+
+            def __getattr__(self, name):
+                return getattr(self.store, name)
+
+            def pipe_file(self, *given, **condition):
+                self.store.pipe_file(*given, **condition)
+                return self.store.pipe_file(*given, **condition)
+
+        lease = leases._Lease(root / ".lock", Holder("preparing"))
+        lease._store = Twice(lease._store)
+        lease.take()
+        for _ in range(2):
+            lease._renew()
+        assert not lease.lost
+        assert Holder.parse((root / ".lock").read_bytes()) == lease.holder
+        lease.check()
+        lease.give_back()
+        assert names(root) == []
+
+    def test_who_lost_it_is_told_at_the_end_where_no_interrupt_came(self, root):
+        other = Holder("preparing", host="elsewhere").dump()
+
+        def lose():
+            with locked(root, "preparing"):
+                (root / ".lock").write_text(other)
+
+        with pytest.raises(UserError, match="another one took"):
+            lose()
+        assert (root / ".lock").read_text() == other
+
     def test_it_is_renewed_while_held(self, root, monkeypatch):
         monkeypatch.setattr(leases, "RENEWED_EVERY", 0.05)
         with locked(root, "preparing"):
