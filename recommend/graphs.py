@@ -3,81 +3,12 @@
 Everything is a function from arrays to a sparse matrix. No N×N matrix is ever made dense.
 """
 
-from typing import Any
-
 import numpy as np
-import torch
 from scipy.sparse import csr_array, diags_array
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from extract.shards import usable_rows
 from recommend.features import FeatureStore
 from recommend.index import Search, nearest
-
-
-class SparseMatrix(nn.Module):
-    """A constant sparse matrix whose product with a dense one has a fast gradient.
-
-    The gradient of A @ x is Aᵀ @ g. Keeping both A and Aᵀ in CSR makes the backward pass as fast
-    as the forward one, where torch would transpose anew at each step.
-
-    Args:
-        matrix: (n, m) values; copied to float32.
-    """
-
-    def __init__(self, matrix: csr_array) -> None:
-        super().__init__()
-        self.rows, self.columns = _CSR(matrix), _CSR(matrix.T.tocsr())
-
-    def __matmul__(self, dense: Tensor) -> Tensor:
-        """(n, m) @ (m, d) -> (n, d)."""
-        product: Tensor = _Product.apply(dense, self.rows, self.columns)
-        return product
-
-    def transposed_matmul(self, dense: Tensor) -> Tensor:
-        """(n, m)ᵀ @ (n, d) -> (m, d)."""
-        product: Tensor = _Product.apply(dense, self.columns, self.rows)
-        return product
-
-
-class _CSR(nn.Module):
-    """The three arrays of a CSR matrix, moved with the model and not saved with it."""
-
-    indptr: Tensor
-    indices: Tensor
-    values: Tensor
-
-    def __init__(self, matrix: csr_array) -> None:
-        super().__init__()
-        for name, array, dtype in (
-            ("indptr", matrix.indptr, np.int32),
-            ("indices", matrix.indices, np.int32),
-            ("values", matrix.data, np.float32),
-        ):
-            self.register_buffer(name, torch.from_numpy(array.astype(dtype)), persistent=False)
-
-    def forward(self, dense: Tensor) -> Tensor:
-        """The product, as weighted sums of rows: twice as fast on a CPU as torch's CSR product."""
-        return F.embedding_bag(
-            self.indices,
-            dense,
-            self.indptr,
-            mode="sum",
-            per_sample_weights=self.values.to(dense.dtype),
-            include_last_offset=True,
-        )
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, dense: Tensor, matrix: _CSR, transpose: _CSR) -> Tensor:
-        ctx.transpose = transpose
-        return matrix(dense)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transpose(gradients[0].contiguous()), None, None
 
 
 def symmetric_normalise(matrix: csr_array) -> csr_array:
@@ -176,9 +107,27 @@ def prune_by_degree(matrix: csr_array, keep: float, generator: np.random.Generat
     # The smallest of exponential(weight) arrivals are a draw without replacement ∝ weight.
     arrival = generator.standard_exponential(len(weight)) / weight
     kept = np.argpartition(arrival, int(keep * len(weight)) - 1)[: int(keep * len(weight))]
-    kept.sort()
-    pairs = (users[kept], items[kept])
-    return csr_array((np.ones(len(kept), np.float32), pairs), shape=matrix.shape)
+    return _with_edges(users[kept], items[kept], matrix.shape)
+
+
+def prune_uniformly(matrix: csr_array, keep: float, generator: np.random.Generator) -> csr_array:
+    """Keep a share of the edges, each as likely as any other.
+
+    Args:
+        matrix: (U, I) with a 1 for each edge.
+        keep: Share of the edges to keep, in (0, 1].
+        generator: Where the draw comes from.
+    """
+    coo = matrix.tocoo()
+    kept = generator.choice(coo.nnz, int(keep * coo.nnz), replace=False, shuffle=False)
+    return _with_edges(coo.row[kept], coo.col[kept], matrix.shape)
+
+
+def _with_edges(users: np.ndarray, items: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    """The matrix with a 1 for each pair, its columns sorted."""
+    matrix = csr_array((np.ones(len(users), np.float32), (users, items)), shape=shape)
+    matrix.sort_indices()
+    return matrix
 
 
 def _inverse_root(sums: np.ndarray) -> np.ndarray:

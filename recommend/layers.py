@@ -1,9 +1,11 @@
 """Building blocks that several models share."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from recommend.graphs import SparseMatrix
+from recommend.sparse import SparseMatrix
 
 
 def embedding_table(rows: int, size: int) -> nn.Parameter:
@@ -16,7 +18,8 @@ def light_graph_convolution(
 ) -> tuple[Tensor, Tensor]:
     """The mean of Âˡ e over l = 0..layers (LightGCN, He et al. 2020, eq. 3-4).
 
-    Â = [0 R̂; R̂ᵀ 0] is applied as R̂ and R̂ᵀ, half the work of the (U+I)² matrix.
+    Â = [0 R̂; R̂ᵀ 0] is applied as R̂ and R̂ᵀ, half the work of the (U+I)² matrix. Several views of
+    the same graph are propagated at once when their vectors stand side by side in the columns.
 
     Args:
         graph: R̂, the normalised (U, I) matrix.
@@ -27,8 +30,33 @@ def light_graph_convolution(
     Returns:
         Users (U, d) and items (I, d).
     """
+    means: tuple[Tensor, Tensor] = _MeanOfPowers.apply(users, items, graph, layers)
+    return means
+
+
+class _MeanOfPowers(torch.autograd.Function):
+    """e ↦ (e + Â(e + Â(e + ...))) / (L + 1), which is its own gradient, as Â is symmetric."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, users: Tensor, items: Tensor, graph: SparseMatrix, layers: int
+    ) -> tuple[Tensor, Tensor]:
+        ctx.graph, ctx.layers = graph, layers
+        return _mean_of_powers(users, items, graph, layers)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        users, items = (gradient.contiguous() for gradient in gradients)
+        return *_mean_of_powers(users, items, ctx.graph, ctx.layers), None, None
+
+
+def _mean_of_powers(
+    users: Tensor, items: Tensor, graph: SparseMatrix, layers: int
+) -> tuple[Tensor, Tensor]:
     user_sum, item_sum = users, items
     for _ in range(layers):
-        users, items = graph @ items, graph.transposed_matmul(users)
-        user_sum, item_sum = user_sum + users, item_sum + items
+        user_sum, item_sum = (
+            graph.rows(item_sum).add_(users),
+            graph.columns(user_sum).add_(items),
+        )
     return user_sum / (layers + 1), item_sum / (layers + 1)

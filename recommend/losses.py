@@ -1,5 +1,6 @@
 """Losses: each states the formula that it computes."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,3 +28,16 @@ def l2(*embeddings: Tensor) -> Tensor:
 def dot(left: Tensor, right: Tensor) -> Tensor:
     """Row-wise inner products, (B, d) and (B, d) -> (B,)."""
     return (left * right).sum(dim=1)
+
+
+def info_nce(anchors: Tensor, others: Tensor, temperature: float) -> Tensor:
+    """Mean over i of -log(exp(cos(aᵢ, bᵢ)/τ) / Σⱼ exp(cos(aᵢ, bⱼ)/τ)) (van den Oord et al. 2018).
+
+    Args:
+        anchors: a, (n, d).
+        others: b, (n, d): row i belongs to anchor i, all other rows are its negatives.
+        temperature: τ.
+    """
+    cosines = F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).T
+    targets = torch.arange(len(anchors), device=anchors.device)
+    return F.cross_entropy(cosines / temperature, targets)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from recommend.features import Tables
 from recommend.graphs import (
-    SparseMatrix,
     mixed_neighbours,
     prune_by_degree,
     symmetric_normalise,
@@ -24,6 +23,7 @@ from recommend.layers import embedding_table, light_graph_convolution
 from recommend.losses import bpr, dot
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.sparse import SparseMatrix
 
 
 class FreedomConfig(ModelConfig):

@@ -10,11 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from recommend.features import Tables
-from recommend.graphs import SparseMatrix, symmetric_normalise
+from recommend.graphs import symmetric_normalise
 from recommend.layers import embedding_table, light_graph_convolution
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.sparse import SparseMatrix
 
 
 class LightGCNConfig(ModelConfig):
