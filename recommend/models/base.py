@@ -68,18 +68,31 @@ class Embeddings:
             return Embeddings(self.users.to(device), self.items.to(device))
         return self
 
-    def scores(self, rows: np.ndarray) -> Tensor:
-        """Scores of all items for some users.
+    @property
+    def device(self) -> torch.device:
+        """Where scores are computed; sparse ones on the CPU."""
+        return self.users.device if isinstance(self.users, Tensor) else torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the scores."""
+        return self.users.dtype if isinstance(self.users, Tensor) else torch.float32
+
+    def scores(self, rows: np.ndarray, first: int = 0, last: int | None = None) -> Tensor:
+        """Scores of items for some users.
 
         Args:
             rows: (b,) int64 rows of users.
+            first: The first item.
+            last: The end of the items; None for all from the first on.
 
         Returns:
-            (b, I) float scores.
+            (b, last - first) float scores.
         """
-        if isinstance(self.users, Tensor) and isinstance(self.items, Tensor):
-            return self.users[torch.from_numpy(rows).to(self.users.device)] @ self.items.T
-        return torch.from_numpy(csr_array(self.users[rows] @ self.items.T).toarray())
+        items = self.items[first:last]
+        if isinstance(self.users, Tensor):
+            return self.users[torch.from_numpy(rows).to(self.users.device)] @ items.T
+        return torch.from_numpy(csr_array(self.users[rows] @ items.T).toarray())
 
 
 class Recommender(nn.Module, ABC):

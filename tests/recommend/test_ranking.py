@@ -6,10 +6,20 @@ import torch
 from scipy.sparse import csr_array
 
 from extract.errors import UserError
+from recommend import native, ranking
 from recommend.evaluate import evaluate, seen_items
 from recommend.interactions import Interactions, Split
 from recommend.models import Embeddings
 from recommend.ranking import rank, top_k
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def way(request, monkeypatch):
+    """Everything here holds with the compiled loop and without it."""
+    if request.param == "torch":
+        monkeypatch.setattr(ranking, "kernels", lambda: None)
+    elif native.kernels() is None:
+        pytest.skip("there is no C compiler with OpenMP here")
 
 
 def naive_top_k(scores, k):
@@ -36,6 +46,23 @@ def random_case(seed=0, n_users=57, n_items=90):
     held_out = (generator.random((n_users, n_items)) < 0.05) & ~taken
     rows = np.nonzero(held_out)
     return Embeddings(users, items), csr_array(taken), Interactions(*rows, n_users, n_items)
+
+
+@pytest.mark.parametrize("width", [7, 30, 49, 90])
+@pytest.mark.parametrize("k", [1, 20, 90])
+def test_tiles_of_items_give_the_lists_of_the_whole_catalogue(monkeypatch, width, k):
+    """Few distinct scores, so that ties cross the tiles' edges; some users have seen nearly all."""
+    embeddings, seen, _ = random_case(6)
+    seen = seen.toarray()
+    seen[:5, :88] = True
+    monkeypatch.setattr(ranking, "TILE_ITEMS", width)
+    users = np.random.default_rng(0).permutation(57)[:40]
+    got = rank(embeddings, users, csr_array(seen), k, block=9)
+    scores = (embeddings.users @ embeddings.items.T).numpy()
+    scores = np.where(seen, -np.inf, scores)[users]
+    wanted = naive_top_k(scores, k)
+    np.testing.assert_array_equal(got.items, wanted)
+    np.testing.assert_array_equal(got.scores, np.take_along_axis(scores, wanted, axis=1))
 
 
 def check_blocks(embeddings, seen, held_out, rtol, atol):
