@@ -14,7 +14,11 @@ def embedding_table(rows: int, size: int) -> nn.Parameter:
 
 
 def light_graph_convolution(
-    graph: SparseMatrix, users: Tensor, items: Tensor, layers: int
+    graph: SparseMatrix,
+    users: Tensor,
+    items: Tensor,
+    layers: int,
+    rows: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The mean of Âˡ e over l = 0..layers (LightGCN, He et al. 2020, eq. 3-4).
 
@@ -26,11 +30,16 @@ def light_graph_convolution(
         users: (U, d) layer-0 embeddings.
         items: (I, d) layer-0 embeddings.
         layers: Number of propagations.
+        rows: (n,) and (m,) int64 rows of the users and items that are wanted, such as a batch's;
+            repeated ones are allowed. The last propagation and the first of the gradient's then
+            work for these rows only.
 
     Returns:
-        Users (U, d) and items (I, d).
+        Users (U, d) and items (I, d), or (n, d) and (m, d).
     """
-    means: tuple[Tensor, Tensor] = _MeanOfPowers.apply(users, items, graph, layers)
+    means: tuple[Tensor, Tensor] = _MeanOfPowers.apply(
+        users, items, graph, layers, *(rows or (None, None))
+    )
     return means
 
 
@@ -39,24 +48,70 @@ class _MeanOfPowers(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, users: Tensor, items: Tensor, graph: SparseMatrix, layers: int
+        ctx: Any,
+        users: Tensor,
+        items: Tensor,
+        graph: SparseMatrix,
+        layers: int,
+        user_rows: Tensor | None,
+        item_rows: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         ctx.graph, ctx.layers = graph, layers
-        return _mean_of_powers(users, items, graph, layers)
+        ctx.sizes, ctx.rows = (len(users), len(items)), (user_rows, item_rows)
+        return _mean_of_powers(users, items, graph, layers, rows=ctx.rows)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        users, items = (gradient.contiguous() for gradient in gradients)
-        return *_mean_of_powers(users, items, ctx.graph, ctx.layers), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (n_users, n_items), (user_rows, item_rows) = ctx.sizes, ctx.rows
+        users = _in_table(gradients[0], user_rows, n_users)
+        items = _in_table(gradients[1], item_rows, n_items)
+        active = _marked(user_rows, n_users), _marked(item_rows, n_items)
+        means = _mean_of_powers(users, items, ctx.graph, ctx.layers, active=active)
+        return *means, None, None, None, None
+
+
+# Of the users and of the items.
+Both = tuple[Tensor | None, Tensor | None]
 
 
 def _mean_of_powers(
-    users: Tensor, items: Tensor, graph: SparseMatrix, layers: int
+    users: Tensor,
+    items: Tensor,
+    graph: SparseMatrix,
+    layers: int,
+    *,
+    rows: Both = (None, None),
+    active: Both = (None, None),
 ) -> tuple[Tensor, Tensor]:
+    if layers == 0:
+        return _copied(users, rows[0]), _copied(items, rows[1])
     user_sum, item_sum = users, items
-    for _ in range(layers):
+    for layer in range(layers):
+        last = layer == layers - 1
+        scale = 1 / (layers + 1) if last else 1.0
+        wanted = rows if last else (None, None)
+        known = active if layer == 0 else (None, None)
         user_sum, item_sum = (
-            graph.rows(item_sum).add_(users),
-            graph.columns(user_sum).add_(items),
+            graph.rows(item_sum, start=users, scale=scale, rows=wanted[0], active=known[1]),
+            graph.columns(user_sum, start=items, scale=scale, rows=wanted[1], active=known[0]),
         )
-    return user_sum / (layers + 1), item_sum / (layers + 1)
+    return user_sum, item_sum
+
+
+def _copied(table: Tensor, rows: Tensor | None) -> Tensor:
+    return table.clone() if rows is None else table[rows]
+
+
+def _in_table(values: Tensor, rows: Tensor | None, size: int) -> Tensor:
+    """The (size, d) table in which each row of `values` is added in its place."""
+    if rows is None:
+        return values
+    return values.new_zeros((size, values.shape[1])).index_add_(0, rows, values)
+
+
+def _marked(rows: Tensor | None, size: int) -> Tensor | None:
+    if rows is None:
+        return None
+    marks = torch.zeros(size, dtype=torch.bool, device=rows.device)
+    marks[rows] = True
+    return marks

@@ -11,7 +11,9 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from extract.files import digest, replacing
@@ -35,9 +37,36 @@ def kernels() -> ctypes.CDLL | None:
         return None
 
 
-def pointer(array: Tensor) -> ctypes.c_void_p:
-    """Where a tensor's values begin; it must be contiguous and outlive the call."""
-    return ctypes.c_void_p(array.data_ptr())
+def usable(*arrays: Tensor) -> bool:
+    """Whether the compiled loops can take over: float32 on the CPU, and there are such loops."""
+    alike = all(array.device.type == "cpu" and array.dtype == torch.float32 for array in arrays)
+    return alike and kernels() is not None
+
+
+def call(name: str, *arguments: Tensor | int | float | None) -> int:
+    """Call a loop of `kernels`, with as many threads as torch has.
+
+    Args:
+        name: Of the function.
+        *arguments: Tensors are handed over as pointers and must be contiguous, None is NULL, and
+            numbers are int64 and float.
+    """
+    library = kernels()
+    if library is None:
+        raise RuntimeError(f"there are no compiled loops, so {name} cannot be called")
+    passed = [_passed(argument) for argument in arguments]
+    result: int = library[name](*passed, ctypes.c_int(torch.get_num_threads()))
+    return result
+
+
+def _passed(argument: Tensor | int | float | None) -> Any:
+    if isinstance(argument, Tensor):
+        if not argument.is_contiguous():
+            raise ValueError("the compiled loops take contiguous tensors only")
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, float):
+        return ctypes.c_float(argument)
+    return ctypes.c_int64(argument) if argument is not None else None
 
 
 def _build(library: Path) -> None:

@@ -1,6 +1,5 @@
 """The k best items for many users, exactly, in blocks, with defined ties."""
 
-import ctypes
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from extract.errors import UserError
 from recommend.models.base import Embeddings
-from recommend.native import kernels, pointer
+from recommend.native import call, usable
 
 # Scores held at once. On a CPU a tile of 2²⁰ (4 MB) is ranked while it is still in the caches; a
 # GPU wants few large ones.
@@ -54,7 +53,8 @@ def rank(
     tile = TILE_SCORES[embeddings.device.type]
     width = min(n_items, TILE_ITEMS if embeddings.device.type == "cpu" else tile)
     block = block or max(1, tile // width)
-    lists = _lists_class(embeddings)
+    native = isinstance(embeddings.users, Tensor) and usable(embeddings.users)
+    lists = _NativeLists if native else _TorchLists
     parts = []
     for start in range(0, len(users), block):
         rows = users[start : start + block]
@@ -130,28 +130,12 @@ class _NativeLists(_Lists):
 
     def merge(self, scores: Tensor, first: int) -> None:
         arrays = (scores, self._rows, self._indptr, self._indices, self.scores, self.items)
-        n, width = scores.shape
-        sizes = (ctypes.c_int64(size) for size in (n, width, first, self.k))
-        bad = _kernels().merge_best(*sizes, *map(pointer, arrays), torch.get_num_threads())
+        bad = call("merge_best", *scores.shape, first, self.k, *arrays)
         _check_finite(not bad)
 
     def ranked(self) -> tuple[Tensor, Tensor]:
-        n, k = self.scores.shape
-        sizes = (ctypes.c_int64(n), ctypes.c_int64(k))
-        arrays = (pointer(self.scores), pointer(self.items))
-        _kernels().sort_best(*sizes, *arrays, torch.get_num_threads())
+        call("sort_best", *self.scores.shape, self.scores, self.items)
         return self.items, self.scores
-
-
-def _lists_class(embeddings: Embeddings) -> type[_Lists]:
-    on_cpu = embeddings.device.type == "cpu" and embeddings.dtype == torch.float32
-    return _NativeLists if on_cpu and kernels() else _TorchLists
-
-
-def _kernels() -> ctypes.CDLL:
-    library = kernels()
-    assert library is not None
-    return library
 
 
 def _check_finite(finite: bool | Tensor) -> None:

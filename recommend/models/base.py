@@ -73,11 +73,6 @@ class Embeddings:
         """Where scores are computed; sparse ones on the CPU."""
         return self.users.device if isinstance(self.users, Tensor) else torch.device("cpu")
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the scores."""
-        return self.users.dtype if isinstance(self.users, Tensor) else torch.float32
-
     def scores(self, rows: np.ndarray, first: int = 0, last: int | None = None) -> Tensor:
         """Scores of items for some users.
 

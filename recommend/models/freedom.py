@@ -6,7 +6,8 @@ R' = R with edges drawn in each epoch with p ∝ 1/√(d_u d_i), normalised anew
 score(u, i) = U_u · (V_i + (Sᴸ e_i))   (eq. 7-9)
 loss = BPR(score) + λ Σ_m BPR(U_u · W_m f_m,i)   (eq. 10)
 
-Features enter through the graph; with λ = 0 they enter in no other way.
+Features enter through the graph; with λ = 0 they enter in no other way. A bias of W_m would cancel
+between positive and negative, so there is none.
 """
 
 import numpy as np
@@ -59,7 +60,10 @@ class Freedom(Recommender):
         self.items = embedding_table(data.train.n_items, config.embedding_size)
         projected = data.features.dims if config.reg > 0 else {}
         self.project = nn.ModuleDict(
-            {modality: nn.Linear(dim, config.embedding_size) for modality, dim in projected.items()}
+            {
+                modality: nn.Linear(dim, config.embedding_size, bias=False)
+                for modality, dim in projected.items()
+            }
         )
 
     def begin_epoch(self, features: Tables, generator: np.random.Generator) -> None:
@@ -74,21 +78,24 @@ class Freedom(Recommender):
 
     def loss(self, batch: Batch, features: Tables) -> dict[str, Tensor]:
         """``bpr`` over the pruned graph, and ``bpr_<modality>`` of the projected features."""
-        users, items = self._propagate(self.pruned_graph)
-        chosen = users[batch.users]
-        terms = {
-            "bpr": bpr(dot(chosen, items[batch.positives]), dot(chosen, items[batch.negatives]))
-        }
+        users, items = self._propagate(self.pruned_graph, (batch.users, batch.items))
         positives, negatives = batch.places
+        terms = {"bpr": bpr(dot(users, items[positives]), dot(users, items[negatives]))}
         for modality, project in self.project.items():
-            content = project(features[modality][batch.items])
-            term = bpr(dot(chosen, content[positives]), dot(chosen, content[negatives]))
+            # A difference of scores is the score of the projected difference: half the work.
+            table = features[modality]
+            content = project(table[batch.positives] - table[batch.negatives])
+            term = bpr(dot(users, content), content.new_zeros(()))
             terms[f"bpr_{modality}"] = self.config.reg * term
         return terms
 
-    def _propagate(self, graph: SparseMatrix) -> tuple[Tensor, Tensor]:
-        users, items = light_graph_convolution(graph, self.users, self.items, self.config.layers)
+    def _propagate(
+        self, graph: SparseMatrix, rows: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        users, items = light_graph_convolution(
+            graph, self.users, self.items, self.config.layers, rows
+        )
         neighbourly: Tensor = self.items
         for _ in range(self.config.item_layers):
             neighbourly = self.item_graph @ neighbourly
-        return users, items + neighbourly
+        return users, items + (neighbourly if rows is None else neighbourly[rows[1]])

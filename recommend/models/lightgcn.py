@@ -44,13 +44,12 @@ class LightGCN(Recommender):
 
     def loss(self, batch: Batch, features: Tables) -> dict[str, Tensor]:
         """``bpr`` on propagated and ``l2`` on layer-0 embeddings."""
-        users, items = light_graph_convolution(self.graph, self.users, self.items, self.layers)
-        chosen = users[batch.users]
-        own = (self.users[batch.users], self.items[batch.positives], self.items[batch.negatives])
+        rows, (positives, negatives) = (batch.users, batch.items), batch.places
+        users, items = light_graph_convolution(
+            self.graph, self.users, self.items, self.layers, rows
+        )
+        own_users, own_items = self.users[batch.users], self.items[batch.items]
         return {
-            "bpr": bpr(
-                dot(chosen, items[batch.positives]),
-                dot(chosen, items[batch.negatives]),
-            ),
-            "l2": self.reg * l2(*own),
+            "bpr": bpr(dot(users, items[positives]), dot(users, items[negatives])),
+            "l2": self.reg * l2(own_users, own_items[positives], own_items[negatives]),
         }

@@ -17,7 +17,7 @@ from recommend.ranking import rank, top_k
 def way(request, monkeypatch):
     """Everything here holds with the compiled loop and without it."""
     if request.param == "torch":
-        monkeypatch.setattr(ranking, "kernels", lambda: None)
+        monkeypatch.setattr(native, "kernels", lambda: None)
     elif native.kernels() is None:
         pytest.skip("there is no C compiler with OpenMP here")
 

@@ -5,9 +5,18 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from recommend import sparse
+from recommend import native, sparse
 from recommend.layers import light_graph_convolution
 from recommend.sparse import SparseMatrix, SparsePattern
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def way(request, monkeypatch):
+    """Everything here holds with the compiled loop and without it."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "kernels", lambda: None)
+    elif native.kernels() is None:
+        pytest.skip("there is no C compiler with OpenMP here")
 
 
 @pytest.fixture
@@ -53,18 +62,40 @@ def test_product_and_gradients_with_values_as_an_argument(dense, device, monkeyp
         torch.testing.assert_close(torch.autograd.grad((got * weight).sum(), (values, x)), wanted)
 
 
-@pytest.mark.parametrize("layers", [0, 1, 3])
-def test_light_graph_convolution_and_its_gradient(dense, layers):
-    """Against powers of the whole (U+I)² matrix."""
+@pytest.mark.parametrize("width", [3, 64, 150])
+def test_rows_start_scale_and_what_is_known_to_be_zero(dense, width):
+    matrix = SparseMatrix(csr_array(dense)).rows
+    x, start = torch.randn(5, width), torch.randn(9, width)
+    x[[1, 3]] = 0
+    active = torch.tensor([True, False, True, False, True])
+    whole = 0.25 * (start + torch.from_numpy(dense).float() @ x)
+    for rows in (None, torch.tensor([7, 0, 7, 2])):
+        got = matrix(x, start=start, scale=0.25, rows=rows, active=active)
+        torch.testing.assert_close(got, whole if rows is None else whole[rows])
+
+
+def whole_convolution(dense, e, layers):
+    """By powers of the whole (U+I)² matrix."""
     a = torch.from_numpy(dense).float()
     whole = torch.zeros(14, 14)
     whole[:9, 9:], whole[9:, :9] = a, a.T
+    return sum(torch.linalg.matrix_power(whole, layer) @ e for layer in range(layers + 1)) / (
+        layers + 1
+    )
+
+
+@pytest.mark.parametrize("rows", [None, ([3, 8, 3, 0], [4, 1])])
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_light_graph_convolution_and_its_gradient(dense, device, layers, rows):
     e = torch.randn(14, 4, requires_grad=True)
-    wanted = sum(torch.linalg.matrix_power(whole, layer) @ e for layer in range(layers + 1))
-    wanted = wanted / (layers + 1)
-    graph = SparseMatrix(csr_array(dense))
-    got = torch.cat(light_graph_convolution(graph, e[:9], e[9:], layers))
+    wanted = whole_convolution(dense, e, layers)
+    graph = SparseMatrix(csr_array(dense)).to(device)
+    chosen = None if rows is None else tuple(torch.tensor(each, device=device) for each in rows)
+    tables = e[:9].to(device), e[9:].to(device)
+    got = torch.cat(light_graph_convolution(graph, *tables, layers, chosen)).cpu()
+    if rows is not None:
+        wanted = torch.cat([wanted[:9][rows[0]], wanted[9:][rows[1]]])
     torch.testing.assert_close(got, wanted)
-    weight = torch.randn(14, 4)
+    weight = torch.randn_like(wanted)
     gradients = [torch.autograd.grad((x * weight).sum(), e)[0] for x in (got, wanted)]
     torch.testing.assert_close(*gradients)
