@@ -62,9 +62,10 @@ extract: install  ## Encode a catalogue: make extract DATASET=sports ENCODER=cli
 train: install  ## Train and evaluate: make train DATASET=sports FEATURES=clip MODEL=freedom
 	$(BIN)/mmrec-train --root $(ROOT) $(dataset) --features $(FEATURES) --model $(MODEL)
 
-bench: install  ## Slow measurements: published figures, extraction's speed, 50 kills
+bench: install  ## Slow measurements: published figures, both stages' speed, 50 kills
 	$(BIN)/python -m benchmarks.published
 	$(BIN)/python -m benchmarks.extract
+	$(BIN)/python -m benchmarks.recommend
 	$(BIN)/python -m benchmarks.kills
 
 clean:  ## Remove the environment and caches (never data or runs)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.memory import peak_bytes
 from benchmarks.output import Row
 from pipelines.cli import run
 
@@ -69,8 +70,5 @@ def extraction_apart(root: Path) -> dict[str, float]:
 
 if __name__ == "__main__":
     code = run("extract", ["--root", sys.argv[1], "--encoder", "random:64", "--quiet"])
-    # Not getrusage, which counts the memory of the process that started this one, too.
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    print(json.dumps({"bytes": peak}))
+    print(json.dumps({"bytes": peak_bytes()}))
     sys.exit(code)

@@ -19,7 +19,8 @@ from pipelines.devices import resolve_device
 from pipelines.evaluating import CPU, open_run
 from pipelines.progress import Reporter
 from pipelines.roots import AnyPath
-from pipelines.runs import FinishedRun, recommendations_table
+from pipelines.run_files import recommendations_table
+from pipelines.runs import FinishedRun
 from pipelines.workspace import Workspace, write_table
 from recommend.evaluate import seen_items
 from recommend.interactions import InteractionLog

@@ -12,6 +12,7 @@ from extract.files import digest
 from pipelines.config import Config, Seed, merged_settings, read_toml, validate
 from recommend.evaluate import Protocol
 from recommend.models import model_class
+from recommend.sources import SourceName
 from recommend.train import TrainOptions
 
 
@@ -28,20 +29,31 @@ class RunConfig(Config):
     protocol: Protocol = Field(
         "strict", description="strict hides validation items at test; mmrec, to compare, does not."
     )
+    feature_source: SourceName = Field(
+        "frozen", description="Features as they are, or a copy that is trained with the model."
+    )
     run: str | None = Field(None, description="Name of the run; made from the settings if absent.")
     seed: Seed = Field(0, description="Seed of everything random.")
     device: str = Field("auto", description="auto, cpu or cuda[:n].")
+    checkpoint_seconds: float = Field(
+        30.0, ge=0, description="Seconds between checkpoints for --resume; 0 writes each epoch's."
+    )
     model: dict[str, Any] = Field(description="The model's name and settings.")
     train: TrainOptions = Field(TrainOptions(), description="The circumstances of training.")
 
     def default_run_name(self) -> str:
-        """``<model>-<features>-s<seed>``, and a digest of the settings that are not default."""
-        name = f"{self.model['name']}-{self.features}-s{self.seed}".replace(":", "-")
+        """``<model>-<features>[-tuned]-s<seed>``, and a digest of what else is not default."""
+        tuned = "-tuned" if self.feature_source == "tuned" else ""
+        name = f"{self.model['name']}-{self.features}{tuned}-s{self.seed}".replace(":", "-")
         default = resolve_run({"model": {"name": self.model["name"]}})
         own = (self.model, self.train, self.protocol, self.modalities)
         if own == (default.model, default.train, default.protocol, default.modalities):
             return name
         return f"{name}-{digest([repr(own)])[:6]}"
+
+    def results(self) -> dict[str, Any]:
+        """The settings that the results depend on, as plain values."""
+        return self.model_dump(mode="json", exclude={"device", "checkpoint_seconds"})
 
 
 def run_settings(

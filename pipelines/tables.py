@@ -24,7 +24,7 @@ def metrics_table(runs: Iterable[Mapping[str, Any]]) -> Table:
 def _row(metrics: Mapping[str, Any]) -> list[str]:
     return [
         metrics["model"],
-        metrics["features"] if metrics["modalities"] else "-",  # what is given need not be used
+        _features(metrics),
         str(metrics["seed"]),
         metrics["protocol"],
         f"{metrics['users']:,}",
@@ -32,3 +32,10 @@ def _row(metrics: Mapping[str, Any]) -> list[str]:
         *(f"{metrics['test'][name]:.4f}" for name in SHOWN),
         f"{metrics['seconds']:.0f}",
     ]
+
+
+def _features(metrics: Mapping[str, Any]) -> str:
+    if not metrics["modalities"]:  # what is given need not be used
+        return "-"
+    tuned = " (tuned)" if metrics.get("feature_source") == "tuned" else ""
+    return f"{metrics['features']}{tuned}"

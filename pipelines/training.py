@@ -1,38 +1,32 @@
 """``mmrec-train``: one recommender, trained on a data set's log and features, and evaluated."""
 
-import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-import torch
 
 from extract.errors import UserError
 from extract.locking import locked
+from pipelines.assembling import Parts, assemble, with_names
+from pipelines.checkpoints import Checkpoint
 from pipelines.cli import common_options
 from pipelines.config import options_of
-from pipelines.devices import resolve_device
-from pipelines.loading import load_log, load_store, log_digests, only_features
 from pipelines.progress import Reporter, print_table
-from pipelines.run_config import RunConfig, run_settings
-from pipelines.runs import RunFolder
+from pipelines.run_config import RunConfig, read_run_config, run_settings
+from pipelines.run_metrics import opening, run_metrics
+from pipelines.runs import CHECKPOINT, CONFIG, METRICS, RunFolder, read_metrics
 from pipelines.settings import settings_help
 from pipelines.tables import metrics_table
 from pipelines.workspace import Workspace
 from recommend.evaluate import evaluate, seen_items
-from recommend.features import FeatureSource, FeatureStore, FrozenFeatures
-from recommend.interactions import InteractionLog
 from recommend.metrics import Metrics
-from recommend.models import MODELS, Embeddings, Recommender, TrainingData, model_class
-from recommend.neighbours import StoredNeighbours
-from recommend.sampling import Sampler
-from recommend.train import Fitted, Record, fit, trainable
+from recommend.models import MODELS, Embeddings
+from recommend.state import Record, State
+from recommend.train import fit
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -63,36 +57,112 @@ def run(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainedR
             folder.
     """
     start = time.perf_counter()
-    dataset = workspace.dataset(config.dataset)
-    kind = model_class(config.model["name"])
-    features = config.features or (only_features(dataset) if kind.uses_features else "none")
-    config = config.model_copy(update={"dataset": dataset.name, "features": features})
-    config = config.model_copy(update={"run": config.run or config.default_run_name()})
-    device = resolve_device(config.device)
-    log = load_log(dataset)
-    _check_split(log, dataset.name)
-    store = FeatureStore.none()
-    if features != "none":  # a wrong name is an error for a model that uses no features, too
-        store = load_store(dataset, features, log, seed=config.seed, modalities=config.modalities)
-    if not kind.uses_features:
-        store = FeatureStore.none()
+    config = with_names(config, workspace)
     # Everything that may refuse comes before the folder, which replaces an earlier run.
-    search = StoredNeighbours(dataset.neighbours)
-    model = _build(config, TrainingData(log.split.train, store, search)).to(device)
-    sampler = _sampler(config, model, log)
-    path = workspace.new_run(dataset.name, config.run or "")
-    with locked(path, "training into"), closing(RunFolder(path, config)) as folder:
-        lines = _Lines(folder, reporter)
-        lines.say(_opening(config, log, store, kind, device))
-        fitted = _fit(config, model, FrozenFeatures(store, device), sampler, log, lines)
-        seen = seen_items(log.split, "test", config.protocol)
-        test, ranking = evaluate(fitted.embeddings, log.split.test, seen)
-        by_split = {"validation": fitted.validation, "test": test}
-        folder.write_results(model, fitted.embeddings, log, by_split, ranking)
-        metrics = _metrics(config, log, store, fitted, test, time.perf_counter() - start)
-        lines.say(f"done in {metrics['seconds']:.1f} s: {path}")
-        folder.finish(metrics)
-    return TrainedRun(path, metrics)
+    parts = assemble(config, workspace)
+    path = workspace.new_run(config.dataset or "", config.run or "")
+    with locked(path, "training into"), closing(RunFolder.begin(path, config)) as folder:
+        return _train(parts, folder, _Lines(folder, reporter), None, start)
+
+
+def resume(path: Path, workspace: Workspace, reporter: Reporter) -> TrainedRun:
+    """Go on with a run that was killed, from its checkpoint or else from the beginning.
+
+    Args:
+        path: The run's folder; that of a finished run is left as it is.
+        workspace: Where the data set lies.
+        reporter: Where progress goes.
+
+    Raises:
+        UserError: There is nothing to resume, data or settings have changed since the run was
+            begun, the checkpoint is torn, or another process trains into the same folder.
+    """
+    start = time.perf_counter()
+    if not (path / CONFIG).is_file():
+        raise UserError(
+            f"{path} has no {CONFIG}, so there is nothing to resume; start anew with mmrec-train "
+            "--model NAME"
+        )
+    with locked(path, "training into"):
+        if (path / METRICS).is_file():
+            (path / CHECKPOINT).unlink(missing_ok=True)
+            reporter.say(f"{path} is finished already")
+            return TrainedRun(path, read_metrics(path / METRICS))
+        config = read_run_config(path / CONFIG)
+        checkpoint = Checkpoint.load(path / CHECKPOINT)
+        parts = assemble(config, workspace)
+        if checkpoint is None:
+            reporter.say(f"{path} has no {CHECKPOINT} yet: starts from the beginning")
+            begun = RunFolder.begin(path, config)
+        else:
+            checkpoint.check_made_from(parts.made_from, path / CHECKPOINT)
+            begun = RunFolder.go_on(path, checkpoint)
+            start -= checkpoint.seconds
+        with closing(begun) as folder:
+            return _train(parts, folder, _Lines(folder, reporter), checkpoint, start)
+
+
+def _train(
+    parts: Parts,
+    folder: RunFolder,
+    lines: "_Lines",
+    checkpoint: Checkpoint | None,
+    start: float,
+) -> TrainedRun:
+    """Train, evaluate and write.
+
+    Args:
+        parts: What to train.
+        folder: Where to write.
+        lines: Where to say what is done.
+        checkpoint: Where to go on from, if not from the beginning.
+        start: When the run was begun, in seconds of `time.perf_counter`.
+    """
+    config, split = parts.config, parts.log.split
+    lines.say(opening(parts))
+    if checkpoint:
+        lines.say(f"goes on after epoch {checkpoint.epoch}")
+    seen = seen_items(split, "validation", config.protocol)
+
+    def validate(embeddings: Embeddings) -> Metrics:
+        return evaluate(embeddings, split.validation, seen)[0]
+
+    try:
+        fitted = fit(
+            parts.model,
+            parts.features,
+            parts.sampler,
+            validate,
+            config.train,
+            lines.epoch,
+            _keep(parts, folder, start),
+            checkpoint.state if checkpoint else None,
+        )
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"go on with mmrec-train --resume {folder.folder}") from error
+    seen_at_test = seen_items(split, "test", config.protocol)
+    test, ranking = evaluate(fitted.embeddings, split.test, seen_at_test)
+    by_split = {"validation": fitted.validation, "test": test}
+    tuned = {f"features.{name}": table for name, table in parts.features.state_dict().items()}
+    weights = parts.model.state_dict() | tuned
+    folder.write_results(weights, fitted.embeddings, parts.log, by_split, ranking)
+    metrics = run_metrics(parts, fitted, test, time.perf_counter() - start)
+    lines.say(f"done in {metrics['seconds']:.1f} s: {folder.folder}")
+    folder.finish(metrics)
+    return TrainedRun(folder.folder, metrics)
+
+
+def _keep(parts: Parts, folder: RunFolder, start: float) -> Callable[[Callable[[], State]], None]:
+    """What writes a checkpoint after an epoch, if it is time."""
+    made_from, last = parts.made_from, time.perf_counter()
+
+    def keep(state: Callable[[], State]) -> None:
+        nonlocal last
+        if time.perf_counter() - last >= parts.config.checkpoint_seconds:
+            folder.keep(made_from, time.perf_counter() - start, state())
+            last = time.perf_counter()
+
+    return keep
 
 
 class _Lines:
@@ -120,110 +190,15 @@ class _Lines:
             self._reporter.say(line)
 
 
-def _check_split(log: InteractionLog, name: str) -> None:
-    for part in ("validation", "test"):
-        if not len(getattr(log.split, part)):
-            raise UserError(
-                f"data set {name!r} has no {part} interaction, so nothing can be "
-                f"{'selected' if part == 'validation' else 'measured'}; prepare it with larger "
-                "--ratios, or with more data"
-            )
-
-
-def _build(config: RunConfig, data: TrainingData) -> Recommender:
-    kind = model_class(config.model["name"])
-    own = {key: value for key, value in config.model.items() if key != "name"}
-    if kind.uses_features and not data.features.tables:
-        raise UserError(f"{config.model['name']} needs features; give --features NAME")
-    torch.manual_seed(config.seed)
-    return kind(kind.config_class(**own), data)
-
-
-def _sampler(config: RunConfig, model: Recommender, log: InteractionLog) -> Sampler | None:
-    if not trainable(model):
-        return None
-    generator = np.random.default_rng(config.seed)
-    return Sampler(log.split.train, config.train.batch_size, generator)
-
-
-def _fit(
-    config: RunConfig,
-    model: Recommender,
-    features: FeatureSource,
-    sampler: Sampler | None,
-    log: InteractionLog,
-    lines: _Lines,
-) -> Fitted:
-    seen = seen_items(log.split, "validation", config.protocol)
-
-    def validate(embeddings: Embeddings) -> Metrics:
-        return evaluate(embeddings, log.split.validation, seen)[0]
-
-    return fit(model, features, sampler, validate, config.train, lines.epoch)
-
-
-def _opening(
-    config: RunConfig,
-    log: InteractionLog,
-    store: FeatureStore,
-    kind: type[Recommender],
-    device: torch.device,
-) -> str:
-    train = log.split.train
-    line = (
-        f"{config.model['name']} on {config.dataset}: {train.n_users:,} users, {train.n_items:,} "
-        f"items, {len(train):,} training interactions; device {device}, protocol {config.protocol}"
-    )
-    if not kind.uses_features:
-        return f"{line}; uses no features"
-    present = ", ".join(
-        f"{modality} {store.dims[modality]}-d for {int(mask.sum()):,} items"
-        for modality, mask in store.present.items()
-    )
-    return f"{line}; features {store.name}: {present}"
-
-
-def _metrics(
-    config: RunConfig,
-    log: InteractionLog,
-    store: FeatureStore,
-    fitted: Fitted,
-    test: Metrics,
-    seconds: float,
-) -> dict[str, Any]:
-    validation = fitted.validation.means()
-    selection = config.train.selection
-    cold = log.split.train.item_degrees == 0
-    return {
-        "dataset": config.dataset,
-        "features": config.features,
-        "model": config.model["name"],
-        "seed": config.seed,
-        "protocol": config.protocol,
-        "selection": {"metric": selection, "epoch": fitted.epoch, "value": validation[selection]},
-        "validation": validation,
-        "test": test.means(),
-        "users": len(test.users),
-        "counts": {
-            "users_without_test_items": len(log.users) - len(test.users),
-            "users_without_training_items": int((log.split.train.user_degrees == 0).sum()),
-            "cold_items": int(cold.sum()),
-            "test_interactions_with_cold_items": int(cold[log.split.test.items].sum()),
-        },
-        "feature_source": "frozen",
-        "modalities": {modality: int(mask.sum()) for modality, mask in store.present.items()},
-        "seconds": round(seconds, 3),
-        "digests": {
-            **log_digests(log),
-            "features": store.digest,
-            "code": f"mmrec {version('mmrec')}, torch {torch.__version__}, {platform.machine()}",
-        },
-    }
-
-
 @click.command(epilog=settings_help())
 @click.option("--model", metavar="NAME", help=f"One of {', '.join(MODELS)}.")
 @options_of(RunConfig)
+@click.option(
+    "--resume",
+    "resumed",
+    metavar="RUN",
+    help="Go on with a run that did not finish, with its own settings: its folder, or its name.",
+)
 @common_options
 def command(
     root: Path,
@@ -231,6 +206,7 @@ def command(
     model: str | None,
     config_file: Path | None,
     sets: tuple[str, ...],
+    resumed: str | None,
     **given: Any,
 ) -> None:
     """Train and evaluate one recommender.
@@ -241,12 +217,28 @@ def command(
     mmrec-train --model lightgcn --set model.layers=2 --set train.patience=10
     mmrec-train --config runs/toy/freedom-offline-s0/config.toml
     mmrec-train --config lightgcn-baby --dataset baby           (settings that come along)
+    mmrec-train --resume freedom-offline-s0                     (after a kill)
 
     The weights are those of the best validation recall@20 (train.selection); the test interactions
     are looked at once, at the end. The run's folder is printed, with everything to use or repeat
     the run.
     """
-    config = run_settings(given, model, config_file, sets)
-    trained = run(config, Workspace(root), Reporter(quiet))
+    workspace, reporter = Workspace(root), Reporter(quiet)
+    if resumed is not None:
+        _check_alone({**given, "model": model, "config": config_file, "set": sets})
+        trained = resume(workspace.find_run(resumed), workspace, reporter)
+    else:
+        config = run_settings(given, model, config_file, sets)
+        trained = run(config, workspace, reporter)
     print_table(metrics_table([trained.metrics]))
     click.echo(trained.folder)
+
+
+def _check_alone(others: Mapping[str, Any]) -> None:
+    given = [
+        f"--{name.replace('_', '-')}" for name, value in others.items() if value not in (None, ())
+    ]
+    if given:
+        raise click.UsageError(
+            f"--resume takes all settings from the run's {CONFIG}; leave out {', '.join(given)}"
+        )

@@ -151,6 +151,16 @@ class Workspace:
         Raises:
             UserError: No or more than one run fits, or the run is unfinished.
         """
+        found = self.find_run(run)
+        if not (found / "metrics.json").is_file():
+            raise UserError(
+                f"the run {found} has no metrics.json, so it did not finish; go on with it: "
+                f"mmrec-train --resume {found}"
+            )
+        return found
+
+    def find_run(self, run: str) -> Path:
+        """The folder of a run, finished or not, given as to `run`."""
         every = {
             f"{dataset}/{path.name}": path
             for dataset in _folders(self.root / "runs")
@@ -158,20 +168,13 @@ class Workspace:
         }
         path = open_path(run)
         if (path / "config.toml").is_file():
-            found = [path]
-        else:
-            found = [every[name] for name in every if run in (name, name.split("/", 1)[1])]
+            return path
+        found = [every[name] for name in every if run in (name, name.split("/", 1)[1])]
         if not found:
-            finished = [name for name in every if (every[name] / "metrics.json").is_file()]
-            raise unknown_name("run", run, finished, "Make one with mmrec-train")
+            raise unknown_name("run", run, every, "Make one with mmrec-train")
         if len(found) > 1:
             raise UserError(
                 f"{run!r} names {len(found)} runs: {', '.join(map(str, found))}; give the path"
-            )
-        if not (found[0] / "metrics.json").is_file():
-            raise UserError(
-                f"the run {found[0]} has no metrics.json, so it did not finish; train it again: "
-                f"mmrec-train --config {found[0] / 'config.toml'}"
             )
         return found[0]
 

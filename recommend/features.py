@@ -1,16 +1,15 @@
 """Features of items: read from shards, joined by id, with a mask of what is there.
 
 A model sees features as tables, modality to an (I, d) tensor, whose absent rows are zero. Where
-the tables come from (a cache, a trainable copy, a live encoder) is a `FeatureSource`'s business.
+the tables come from (a cache, a trainable copy, a live encoder) is the business of a
+`recommend.sources.FeatureSource`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from extract.errors import UserError
@@ -175,44 +174,9 @@ def random_features(n_items: int, seed: int, modalities: Iterable[str]) -> Featu
     return FeatureStore.from_arrays(arrays, "random", digest([f"random {seed} {n_items}"]))
 
 
-class FeatureSource(Protocol):
-    """Where a model's feature tables come from during training."""
+def __getattr__(name: str) -> object:  # for the moment: these have moved
+    if name in ("FrozenFeatures", "FeatureSource"):
+        from importlib import import_module
 
-    @property
-    def dims(self) -> Mapping[str, int]:
-        """Modality to vector size."""
-
-    def begin_epoch(self) -> None:
-        """Called before each epoch."""
-
-    def __call__(self, items: Tensor | None = None) -> Tables:
-        """Whole tables, of which the rows `items` are fresh; all rows where items is None."""
-
-    def backward(self) -> None:
-        """Called after the loss's backward, to carry gradients further back."""
-
-
-class FrozenFeatures:
-    """Cached features that never change.
-
-    Args:
-        store: The features.
-        device: Where the tables live.
-    """
-
-    def __init__(self, store: FeatureStore, device: torch.device | str = "cpu") -> None:
-        self.dims: Mapping[str, int] = store.dims
-        self._tables = {
-            modality: torch.from_numpy(np.ascontiguousarray(table)).to(device)
-            for modality, table in store.tables.items()
-        }
-
-    def begin_epoch(self) -> None:
-        """Nothing to do."""
-
-    def __call__(self, items: Tensor | None = None) -> Tables:
-        """The tables, whole and always fresh."""
-        return self._tables
-
-    def backward(self) -> None:
-        """Nothing to do: no gradient goes further back."""
+        return getattr(import_module("recommend.sources"), name)
+    raise AttributeError(name)

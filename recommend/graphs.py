@@ -3,12 +3,17 @@
 Everything is a function from arrays to a sparse matrix. No N×N matrix is ever made dense.
 """
 
+from itertools import pairwise
+
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, vstack
 
 from extract.shards import usable_rows
 from recommend.features import FeatureStore
 from recommend.index import Search, nearest
+
+# Products of R Rᵀ that are held at once, some 200 MB.
+BLOCK_PAIRS = 2**22
 
 
 def symmetric_normalise(matrix: csr_array) -> csr_array:
@@ -43,16 +48,32 @@ def item_neighbours(
         weighted: Weigh by the cosine.
         search: Who finds the neighbours.
     """
+    adjacency = neighbour_cosines(vectors, present, k, search=search)
+    values = adjacency.data
+    adjacency.data = np.maximum(values, 0) if weighted else np.ones_like(values)
+    scale = diags_array(_inverse_root(adjacency.sum(axis=1)))
+    return csr_array(scale @ adjacency @ scale)
+
+
+def neighbour_cosines(
+    vectors: np.ndarray, present: np.ndarray, k: int, *, search: Search = nearest, keep: bool = True
+) -> csr_array:
+    """The cosine of each item with each of its k nearest, itself excluded, (I, I).
+
+    Args:
+        vectors: (I, d) float32.
+        present: (I,) bool; zero and non-finite rows are left out as well.
+        k: Number of neighbours.
+        search: Who finds the neighbours.
+        keep: Whether the same vectors will be asked for again.
+    """
     n_items = len(vectors)
     rows = np.flatnonzero(present & usable_rows(vectors))
     if rows.size < 2:
         return csr_array((n_items, n_items), dtype=np.float32)
-    neighbours, cosines = search(np.asarray(vectors[rows], np.float32), k)
-    values = np.maximum(cosines, 0) if weighted else np.ones_like(cosines)
+    neighbours, cosines = search(np.asarray(vectors[rows], np.float32), k, keep=keep)
     pairs = (np.repeat(rows, neighbours.shape[1]), rows[neighbours.ravel()])
-    adjacency = csr_array((values.ravel(), pairs), shape=(n_items, n_items), dtype=np.float32)
-    scale = diags_array(_inverse_root(adjacency.sum(axis=1)))
-    return csr_array(scale @ adjacency @ scale)
+    return csr_array((cosines.ravel(), pairs), shape=(n_items, n_items), dtype=np.float32)
 
 
 def mixed_neighbours(
@@ -81,6 +102,46 @@ def mixed_neighbours(
         for modality, table in features.tables.items()
     ]
     return csr_array(sum(graphs[1:], graphs[0]))
+
+
+def user_neighbours(matrix: csr_array, k: int, *, block_pairs: int = BLOCK_PAIRS) -> csr_array:
+    """The k users with the most items in common with each user, and how many those are, (U, U).
+
+    Of equal numbers the lower row comes first. A user has fewer neighbours where fewer users share
+    an item with it. R Rᵀ is made in blocks of users, each of some `block_pairs` products (or of one
+    user), and never as a whole.
+
+    Args:
+        matrix: R, (U, I), with an entry for each interaction.
+        k: Number of neighbours.
+        block_pairs: Bounds the memory, at some 50 bytes each.
+    """
+    ones = np.ones(matrix.nnz, np.int64)
+    binary = csr_array((ones, matrix.indices, matrix.indptr), matrix.shape)
+    transpose = csr_array(binary.T)
+    products = np.cumsum(binary @ binary.sum(axis=0))
+    cuts = np.searchsorted(products, np.arange(block_pairs, products[-1], block_pairs))
+    bounds = np.unique([0, *cuts, len(products)])
+    blocks = [
+        _largest(csr_array(binary[start:stop] @ transpose), k, start)
+        for start, stop in pairwise(bounds.tolist())
+    ]
+    return csr_array(vstack(blocks))
+
+
+def _largest(counts: csr_array, k: int, first: int) -> csr_array:
+    """The k largest entries of each row, less that of the row's own user, `first` + row."""
+    coo = counts.tocoo()
+    others = coo.col != coo.row + first
+    rows, columns, values = (a[others].astype(np.int64) for a in (coo.row, coo.col, coo.data))
+    # One number that sorts by row, then falling value, then column: a sort, and no lexsort.
+    width, highest = counts.shape[1], int(values.max(initial=0))
+    keys = np.sort((rows * (highest + 1) + highest - values) * width + columns)
+    of_row = np.bincount(rows, minlength=counts.shape[0])
+    rank = np.arange(keys.size) - np.repeat(np.cumsum(of_row) - of_row, of_row)
+    ahead, columns = np.divmod(keys[rank < k], width)
+    rows, below = np.divmod(ahead, highest + 1)
+    return csr_array((highest - below, (rows, columns)), shape=counts.shape)
 
 
 def modality_weights(modalities: list[str], image_weight: float) -> dict[str, float]:

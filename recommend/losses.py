@@ -38,6 +38,6 @@ def info_nce(anchors: Tensor, others: Tensor, temperature: float) -> Tensor:
         others: b, (n, d): row i belongs to anchor i, all other rows are its negatives.
         temperature: τ.
     """
-    cosines = F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).T
-    targets = torch.arange(len(anchors), device=anchors.device)
-    return F.cross_entropy(cosines / temperature, targets)
+    # The small factor is divided, not the (n, n) product.
+    logits = (F.normalize(anchors, dim=1) / temperature) @ F.normalize(others, dim=1).T
+    return F.cross_entropy(logits, torch.arange(len(anchors), device=anchors.device))

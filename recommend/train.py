@@ -1,24 +1,19 @@
 """The training loop, written once."""
 
-import copy
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from extract.errors import UserError, unknown_name
-from recommend.features import FeatureSource
 from recommend.metrics import NAMES, Metrics
 from recommend.models.base import Embeddings, Recommender
 from recommend.sampling import Sampler
-
-# Of an epoch: its number, mean loss terms, seconds, and the validation metrics if it had any.
-Record = dict[str, Any]
+from recommend.sources import FeatureSource
+from recommend.state import Record, State, TrainState
 
 
 class TrainOptions(BaseModel):
@@ -67,6 +62,8 @@ def fit(
     validate: Callable[[Embeddings], Metrics],
     options: TrainOptions,
     on_epoch: Callable[[Record], None] = lambda record: None,
+    keep: Callable[[Callable[[], State]], None] = lambda state: None,
+    resume: State | None = None,
 ) -> Fitted:
     """Train until validation stops improving, and return to the best weights.
 
@@ -74,88 +71,94 @@ def fit(
 
     Args:
         model: The model, on the device to train on; changed in place.
-        features: Where its feature tables come from.
+        features: Where its feature tables come from, on the same device; what it learns is changed.
         sampler: Where its batches come from; None for a model without parameters.
         validate: Metrics of embeddings on the validation interactions.
         options: The circumstances.
         on_epoch: Told the record of each epoch.
+        keep: Told after each epoch how to get the whole state of training, to save it at once.
+        resume: Such a state, to go on from; the other arguments must be what they were then.
 
     Raises:
-        UserError: A term of the loss, or a score, is not finite.
+        UserError: A term of the loss, or a score, is not finite; or `resume` is of something else.
     """
-    history: list[Record] = []
     if sampler is None:
         embeddings = encode(model, features)
-        return Fitted(embeddings, 0, validate(embeddings), history)
-    optimizer, schedule = _optimizer(model, options)
-    best_value, best_epoch, best_weights = -math.inf, 0, model.state_dict()
-    for epoch in range(1, options.max_epochs + 1):
+        return Fitted(embeddings, 0, validate(embeddings), [])
+    state = _initial_state(model, features, sampler, options)
+    if resume is not None:
+        state.load_state_dict(resume)
+    while not _is_over(state, options):
+        state.epoch += 1
         start = time.perf_counter()
-        losses = _train_epoch(model, features, sampler, optimizer, epoch)
-        schedule.step()
-        record: Record = {"epoch": epoch, "loss": losses, "seconds": time.perf_counter() - start}
-        history.append(record)
-        if epoch % options.evaluate_every == 0 or epoch == options.max_epochs:
+        losses = _train_epoch(model, features, sampler, state)
+        state.schedule.step()
+        record: Record = {"epoch": state.epoch, "loss": losses}
+        record["seconds"] = time.perf_counter() - start
+        if state.epoch % options.evaluate_every == 0 or state.epoch == options.max_epochs:
             start = time.perf_counter()
             means = validate(encode(model, features)).means()
-            value = means[options.selection]
             record |= {"validation": means, "validation_seconds": time.perf_counter() - start}
-            if value > best_value:
-                best_value, best_epoch = value, epoch
-                best_weights = copy.deepcopy(model.state_dict())
+            state.validated(means[options.selection])
+        state.history.append(record)
         on_epoch(record)
-        if epoch - best_epoch >= options.patience * options.evaluate_every:
-            break
-    model.load_state_dict(best_weights)
+        keep(state.state_dict)
+    state.return_to_best()
     embeddings = encode(model, features)
-    return Fitted(embeddings, best_epoch, validate(embeddings), history)
+    return Fitted(embeddings, state.best_epoch, validate(embeddings), state.history)
 
 
 def encode(model: Recommender, features: FeatureSource) -> Embeddings:
     """Final vectors in evaluation mode, without gradients."""
     model.eval()
+    features.eval()
     with torch.no_grad():
-        return model.encode(features()).detached()
+        return model.encode(features.constant()).detached()
 
 
-def trainable(model: Recommender) -> list[nn.Parameter]:
+def trainable(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that training changes; none for a model that only counts or looks up."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def _optimizer(
-    model: Recommender, options: TrainOptions
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def _initial_state(
+    model: Recommender, features: FeatureSource, sampler: Sampler, options: TrainOptions
+) -> TrainState:
+    learned = nn.ModuleDict({"model": model, "features": features})
     optimizer = torch.optim.Adam(
-        trainable(model), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        trainable(learned), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda epoch: options.lr_decay ** (epoch / 50)
     )
-    return optimizer, schedule
+    return TrainState(learned, optimizer, schedule, sampler.generator)
+
+
+def _is_over(state: TrainState, options: TrainOptions) -> bool:
+    since_best = state.epoch - state.best_epoch
+    return (
+        state.epoch >= options.max_epochs or since_best >= options.patience * options.evaluate_every
+    )
 
 
 def _train_epoch(
-    model: Recommender,
-    features: FeatureSource,
-    sampler: Sampler,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
+    model: Recommender, features: FeatureSource, sampler: Sampler, state: TrainState
 ) -> dict[str, float]:
     """One pass over the training pairs; the mean of each term of the loss."""
-    model.train()
+    state.learned.train()
     features.begin_epoch()
-    model.begin_epoch(features(), sampler.generator)
+    with torch.no_grad():
+        model.begin_epoch(features.constant(), sampler.generator)
     totals: dict[str, Tensor] = {}
     device = next(model.parameters()).device
     for step, batch in enumerate(sampler.epoch(device)):
         terms = model.loss(batch, features(batch.items))
         loss = torch.stack(list(terms.values())).sum()
-        _check_finite(loss, terms, epoch, step)
-        optimizer.zero_grad()
+        _check_finite(loss, terms, state.epoch, step)
+        state.optimizer.zero_grad()
         loss.backward()
         features.backward()
-        optimizer.step()
+        state.optimizer.step()
         for name, term in terms.items():
             totals[name] = totals.get(name, term.new_zeros(())) + term.detach()
     return {name: total.item() / len(sampler) for name, total in totals.items()}

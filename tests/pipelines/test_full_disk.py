@@ -35,6 +35,7 @@ def hidden(folder):
     ("arguments", "limit", "file"),
     [
         (TRAIN, 3000, "model.safetensors"),
+        ((*TRAIN, "--checkpoint-seconds", "0"), 3000, "checkpoint.pt"),
         (EXTRACT, 3000, "random-64/part-00000.parquet"),
     ],
 )

@@ -54,6 +54,21 @@ def dying(self, *arguments):
 ShardWriter.write = dying
 run(sys.argv[1], sys.argv[2:])
 """
+TRAINING_DIES = """
+import os, signal, sys
+from pipelines.cli import run
+from pipelines.runs import RunFolder
+
+keep = RunFolder.keep
+
+def dying(self, made_from, seconds, state):
+    keep(self, made_from, seconds, state)
+    if state["epoch"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunFolder.keep = dying
+run(sys.argv[1], sys.argv[2:])
+"""
 RUN_FILES = {"config.toml", "history.jsonl", "log.txt", "ids.parquet", "metrics.json"} | {
     "embeddings.safetensors",
     "model.safetensors",
@@ -189,6 +204,23 @@ class TestCommands:
 
 
 class TestResume:
+    def test_a_killed_training_goes_on(self, mmrec, root, shop):
+        root = open_root(shop)
+        train = "train --model vbpr --features random --set train.max_epochs=4"
+        mmrec(root, f"{train} --run whole")
+        words = f"{train} --run killed --checkpoint-seconds 0 --root {root}".split()
+        killed = subprocess.run([sys.executable, "-c", TRAINING_DIES, *words], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        whole, folder = root / "runs/toy/whole", root / "runs/toy/killed"
+        assert {"checkpoint.pt", ".lock"} < set(names(folder))
+        assert "goes on after epoch 2" in mmrec(root, "train --resume killed").err
+        assert set(names(folder)) == RUN_FILES
+        for name in ("embeddings.safetensors", "per_user.parquet"):
+            assert (folder / name).read_bytes() == (whole / name).read_bytes()
+        history = (folder / "history.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in history] == [1, 2, 3, 4]
+        assert "epoch    2" in (folder / "log.txt").read_text()
+
     def test_a_killed_extraction_goes_on(self, mmrec, root, shop):
         root = open_root(shop)
         folder = root / "data/toy/features/killed"

@@ -253,8 +253,9 @@ def test_ctrl_c_ends_with_130_and_an_unfinished_run(shop, mmrec, tmp_path, monke
     monkeypatch.setattr(training, "fit", interrupt)
     outcome = mmrec("train --model bpr --run r")
     assert outcome.code == 130
-    assert outcome.error == "error: interrupted"
-    assert not (tmp_path / "runs/shop/r/metrics.json").exists()
+    folder = tmp_path / "runs/shop/r"
+    assert outcome.error == f"error: interrupted; go on with mmrec-train --resume {folder}"
+    assert not (folder / "metrics.json").exists()
 
 
 def test_the_help_names_every_setting_with_its_default(mmrec, capsys):

@@ -1,43 +1,17 @@
-"""Graphs and indices against naive dense computations."""
+"""Graphs against naive dense computations."""
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from support.cosines import naive_neighbours
 
 from recommend.graphs import (
     item_neighbours,
     prune_by_degree,
     prune_uniformly,
     symmetric_normalise,
+    user_neighbours,
 )
-from recommend.index import nearest
-
-
-def naive_neighbours(vectors, k):
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -np.inf)
-    return np.argsort(-cosines, axis=1, kind="stable")[:, :k], cosines
-
-
-def test_nearest_agrees_with_all_cosines():
-    vectors = np.random.default_rng(0).standard_normal((80, 12)).astype(np.float32)
-    rows, cosines = nearest(vectors, 7)
-    wanted, every = naive_neighbours(vectors, 7)
-    np.testing.assert_array_equal(rows, wanted)
-    np.testing.assert_allclose(cosines, np.take_along_axis(every, wanted, 1), atol=1e-6)
-
-
-def test_nobody_is_its_own_neighbour_even_among_copies():
-    rows, _ = nearest(np.ones((12, 4), np.float32), 3)
-    assert rows.shape == (12, 3)
-    assert (rows != np.arange(12)[:, None]).all()
-
-
-@pytest.mark.parametrize(("n", "k", "width"), [(1, 5, 0), (3, 5, 2)])
-def test_fewer_rows_than_neighbours(n, k, width):
-    rows, cosines = nearest(np.eye(3, dtype=np.float32)[:n], k)
-    assert rows.shape == cosines.shape == (n, width)
 
 
 def test_symmetric_normalisation_by_hand():
@@ -120,3 +94,23 @@ def test_pruning_draws_with_the_stated_probability():
     counts = sum(prune_by_degree(matrix, 0.34, generator).toarray() for _ in range(n))
     got = counts[[0, 0, 1], [0, 1, 1]] / n
     np.testing.assert_allclose(got, weights / weights.sum(), atol=4 * 0.5 / n**0.5)
+
+
+@pytest.mark.parametrize("block_pairs", [1, 60, 10**6])
+def test_user_neighbours_agree_with_the_dense_product(block_pairs):
+    generator = np.random.default_rng(9)
+    r = (generator.random((30, 8)) < np.linspace(0.05, 0.5, 30)[:, None]).astype(np.float32)
+    r[[4, 29]], r[:, 3] = 0, 0
+    common = r @ r.T
+    wanted = np.zeros((30, 30))
+    for user in range(30):
+        others = [u for u in range(30) if u != user and common[user, u] > 0]
+        for other in sorted(others, key=lambda u, row=user: (-common[row, u], u))[:5]:
+            wanted[user, other] = common[user, other]
+    got = user_neighbours(csr_array(r), 5, block_pairs=block_pairs)
+    np.testing.assert_array_equal(got.toarray(), wanted)
+    assert len({tuple(row) for row in np.sort(wanted)}) > 3
+
+
+def test_without_interactions_nobody_has_neighbours():
+    assert user_neighbours(csr_array((4, 3), dtype=np.float32), 2).nnz == 0

@@ -1,0 +1,84 @@
+"""``checkpoint.pt``: a run between two epochs, for ``mmrec-train --resume``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+from extract.errors import UserError
+from extract.files import local_copy, replacing
+from recommend.state import State
+
+FORMAT = "mmrec-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run between two epochs.
+
+    Attributes:
+        made_from: Name to digest of all that decides the run, by which it is known again.
+        seconds: How long it had taken.
+        lines: By journal, what had been written.
+        state: The state of training.
+    """
+
+    made_from: Mapping[str, str]
+    seconds: float
+    lines: Mapping[str, Sequence[str]]
+    state: State
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        epoch: int = self.state["epoch"]
+        return epoch
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save({"format": FORMAT} | vars(self), file)
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint | None":
+        """What `save` wrote; None where there is no such file.
+
+        Raises:
+            UserError: It is torn, or something else.
+        """
+        try:
+            with local_copy(path) as file:
+                # Tensors and plain values only: a file from elsewhere runs no code.
+                content = torch.load(file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # of a torn file, pickle and zip raise whatever they like
+            raise _unusable(path, f"cannot be read, it may be torn ({error!r:.100})") from error
+        names = {"format", *(field.name for field in fields(cls))}
+        if not isinstance(content, dict) or content.keys() != names:
+            raise _unusable(path, "is no checkpoint of a run")
+        if content.pop("format") != FORMAT:
+            raise _unusable(path, f"is not of the format {FORMAT}")
+        return cls(**content)
+
+    def check_made_from(self, now: Mapping[str, str], path: Path) -> None:
+        """Refuse to go on with anything else than what the run was begun with.
+
+        Args:
+            now: What `made_from` would be now.
+            path: The checkpoint's file, for the message.
+
+        Raises:
+            UserError: Something has changed, which is named.
+        """
+        changed = [name for name, value in now.items() if self.made_from.get(name) != value]
+        if changed:
+            raise _unusable(path, f"is of other {' and '.join(changed)} than there are now")
+
+
+def _unusable(path: Path, why: str) -> UserError:
+    return UserError(
+        f"{path} {why}, so the run cannot go on; start it anew with mmrec-train --config "
+        f"{path.with_name('config.toml')}"
+    )
