@@ -34,7 +34,7 @@ class BM3Config(ModelConfig):
     layers: int = Field(1, ge=0, description="Propagations over the user-item graph.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of the second view's zeros.")
     cl_weight: float = Field(2.0, ge=0, description="w, weight of the modality terms.")
-    reg: float = Field(0.1, ge=0, description="λ, weight of the L2 term.")
+    reg: float = Field(0.0, ge=0, description="λ, weight of the L2 term.")
 
 
 class BM3(Recommender):

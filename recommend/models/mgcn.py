@@ -105,9 +105,7 @@ class MGCN(Recommender):
         }
 
     def _behaviour(self, rows: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        return light_graph_convolution(
-            self.graph, self.users, self.items, self.config.layers, rows
-        )
+        return light_graph_convolution(self.graph, self.users, self.items, self.config.layers, rows)
 
     def _content(self, features: Tables) -> tuple[Tensor, Tensor]:
         """Users (U, |M| d) and items (I, |M| d), the modalities side by side."""

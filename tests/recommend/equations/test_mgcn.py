@@ -70,8 +70,7 @@ def naive_fuser(w, content, behaviour):
     shared = sum(share * c for share, c in zip(shares, content, strict=True))
     wanted = sigmoid(w["fuse.preference.weight"] @ behaviour + w["fuse.preference.bias"])
     parts = [
-        gate * (c - shared)
-        for gate, c in zip(np.split(wanted, len(content)), content, strict=True)
+        gate * (c - shared) for gate, c in zip(np.split(wanted, len(content)), content, strict=True)
     ]
     return (shared + sum(parts)) / (len(content) + 1)
 
