@@ -65,7 +65,7 @@ def neighbour_cosines(
         present: (I,) bool; zero and non-finite rows are left out as well.
         k: Number of neighbours.
         search: Who finds the neighbours.
-        keep: Whether the same vectors will be asked for again.
+        keep: Whether another run will ask for the same vectors.
     """
     n_items = len(vectors)
     rows = np.flatnonzero(present & usable_rows(vectors))

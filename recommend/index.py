@@ -34,7 +34,7 @@ class Search(Protocol):
     def __call__(
         self, vectors: np.ndarray, k: int, *, keep: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and cosines; `keep` is False for vectors that nobody will ask for again."""
+        """Rows and cosines; `keep` is False for vectors that no other run will ask for."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """Building blocks that several models share."""
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from recommend.sparse import SparseMatrix, SparsePattern
+from recommend.sparse import SparseMatrix, SparsePattern, entry_dots
 
 
 def embedding_table(rows: int, size: int) -> nn.Parameter:
@@ -191,12 +190,7 @@ class _EdgeDots(torch.autograd.Function):
     def forward(ctx: Any, left: Tensor, right: Tensor, pattern: SparsePattern) -> Tensor:
         ctx.save_for_backward(left, right)
         ctx.pattern = pattern
-        shape, zeros = (len(left), len(right)), left.new_zeros(len(pattern.row_of))
-        with warnings.catch_warnings():  # of torch, that its CSR tensors are new
-            warnings.simplefilter("ignore", UserWarning)
-            places = (pattern.rows.indptr, pattern.rows.indices)
-            entries = torch.sparse_csr_tensor(*places, zeros, shape)
-        return torch.sparse.sampled_addmm(entries, left, right.T, beta=0).values()
+        return entry_dots(pattern, left, right)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:

@@ -20,6 +20,11 @@ from extract.files import local_copy, replacing
 from recommend.index import Found, find, method_for
 
 
+# Searches that are not kept in files, but until so many others: a ranking and the epoch after it ask
+# for the same, once in each modality.
+RECENT = 4
+
+
 class StoredNeighbours:
     """`nearest`, remembering what it found in files of a folder.
 
@@ -31,6 +36,7 @@ class StoredNeighbours:
     def __init__(self, folder: Path, search: Callable[[np.ndarray, int], Found] = find) -> None:
         self.folder = folder
         self.search = search
+        self._recent: dict[str, Found] = {}
         self._reports: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def __call__(
@@ -41,9 +47,9 @@ class StoredNeighbours:
         Args:
             vectors: (n, d) float32, no zero row.
             k: Number of neighbours.
-            keep: False for vectors that nobody will ask for again, such as trained ones.
+            keep: False for vectors that no other run will ask for, such as trained ones.
         """
-        found = self._kept_or_found(vectors, k) if keep else self.search(vectors, k)
+        found = (self._kept_or_found if keep else self._recent_or_found)(vectors, k)
         self._report(found, vectors, k)
         return found.rows, found.cosines
 
@@ -58,6 +64,14 @@ class StoredNeighbours:
         key = tuple(described.values())
         worst = min(found.recall, self._reports.get(key, {}).get("recall", 1.0))
         self._reports[key] = {**described, "recall": worst}
+
+    def _recent_or_found(self, vectors: np.ndarray, k: int) -> Found:
+        key = neighbours_key(vectors, k)
+        if key not in self._recent:
+            self._recent[key] = self.search(vectors, k)
+        if len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
+        return self._recent[key]
 
     def _kept_or_found(self, vectors: np.ndarray, k: int) -> Found:
         path = self.folder / f"{neighbours_key(vectors, k)}.safetensors"

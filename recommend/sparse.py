@@ -7,6 +7,7 @@ Aᵀ in CSR makes the backward pass as fast as the forward one, where torch woul
 each step.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recommend.native import call, usable
-
-# Entries whose two rows are held at once for the gradient of values; 2¹⁸ rows of 64 are 64 MB.
-BLOCK_ENTRIES = 2**18
 
 
 class SparseMatrix(nn.Module):
@@ -161,7 +159,7 @@ class _Numbered(CSR):
         self.register_buffer("order", order, persistent=False)
 
     def forward(self, values: Tensor, dense: Tensor) -> Tensor:
-        return weighted_sums(self, values[self.order], dense)
+        return weighted_sums(self, values.index_select(0, self.order), dense)
 
 
 class _Product(torch.autograd.Function):
@@ -190,16 +188,18 @@ class _WeightedProduct(torch.autograd.Function):
         gradient, pattern = gradients[0].contiguous(), ctx.pattern
         of_values = of_dense = None
         if ctx.needs_input_grad[0]:
-            into, out_of = pattern.row_of, pattern.column_of
-            if ctx.transposed:
-                into, out_of = out_of, into
-            of_values = _dots(gradient, into, dense, out_of).to(values.dtype)
+            sides = (dense, gradient) if ctx.transposed else (gradient, dense)
+            of_values = entry_dots(pattern, *sides).to(values.dtype)
         if ctx.needs_input_grad[1]:
             of_dense = (pattern.rows if ctx.transposed else pattern.columns)(values, gradient)
         return of_values, of_dense, None, None
 
 
-def _dots(left: Tensor, left_rows: Tensor, right: Tensor, right_rows: Tensor) -> Tensor:
-    """left[i] · right[j] for each pair of rows (i, j), (nnz,), in blocks."""
-    blocks = zip(left_rows.split(BLOCK_ENTRIES), right_rows.split(BLOCK_ENTRIES), strict=True)
-    return torch.cat([(left[i] * right[j]).sum(dim=1) for i, j in blocks])
+def entry_dots(pattern: SparsePattern, left: Tensor, right: Tensor) -> Tensor:
+    """left[i] · right[j] for each entry (i, j) of the pattern, (nnz,), without a gradient."""
+    shape, zeros = (len(left), len(right)), left.new_zeros(len(pattern.row_of))
+    with warnings.catch_warnings():  # of torch, that its CSR tensors are new
+        warnings.simplefilter("ignore", UserWarning)
+        places = (pattern.rows.indptr, pattern.rows.indices)
+        entries = torch.sparse_csr_tensor(*places, zeros, shape)
+    return torch.sparse.sampled_addmm(entries, left, right.T, beta=0).values()

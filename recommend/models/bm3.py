@@ -1,7 +1,7 @@
 """BM3: self-supervision without negatives or item graphs (Zhou et al., WWW 2023).
 
 h_u = E_u, h_i = E_i + e_i, with E the LightGCN mean over layers of the embeddings e
-h_m,i = W_m f_m,i + b_m of modality m (eq. 5), and the predictor f(h) = W h + b, one for all
+h_m,i = W_m f_m,i + b_m of modality m, and the predictor f(h) = W h + b, one for all
 ḣ = dropout(h), a second view that passes no gradient
 C(a, b) = 1 - cos(a, b)
 score(u, i) = f(h_u) · f(h_i)

@@ -12,9 +12,6 @@ each ranking; their cosines, and D, are computed in each step, with gradients to
 paper's own code does that in the first step of an epoch only and keeps the graph for the others.
 """
 
-import warnings
-from typing import Any
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -24,7 +21,7 @@ from torch.nn import functional as F
 
 from recommend.features import Tables
 from recommend.graphs import item_neighbours, neighbour_cosines, symmetric_normalise
-from recommend.layers import embedding_table, light_graph_convolution
+from recommend.layers import edge_dots, embedding_table, light_graph_convolution, unit_rows
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -149,29 +146,10 @@ class Lattice(Recommender):
 
 def _normalised_cosines(pattern: SparsePattern, vectors: Tensor) -> Tensor:
     """The values of D^-1/2 C D^-1/2 in the pattern's places, (nnz,)."""
-    cosines = _PairDots.apply(F.normalize(vectors, dim=1), pattern).relu()
+    vectors = unit_rows(vectors)
+    cosines = edge_dots(pattern, vectors, vectors).relu()
     sums = vectors.new_zeros(len(vectors)).index_add(0, pattern.row_of, cosines)
     roots = sums.where(sums > 0, torch.inf).rsqrt()
     # index_select, as the gradient of roots[...] is a hundred times as slow.
     left, right = (roots.index_select(0, of) for of in (pattern.row_of, pattern.column_of))
     return cosines * left * right
-
-
-class _PairDots(torch.autograd.Function):
-    """x_i · x_j for each place (i, j) of a pattern, (nnz,); never for all pairs."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, pattern: SparsePattern) -> Tensor:
-        ctx.save_for_backward(vectors)
-        ctx.pattern = pattern
-        places = (pattern.rows.indptr, pattern.rows.indices, vectors.new_zeros(len(pattern.row_of)))
-        with warnings.catch_warnings(action="ignore"):  # torch's about its CSR tensors, a beta
-            size = (len(vectors), len(vectors))
-            empty = torch.sparse_csr_tensor(*places, size=size, check_invariants=False)
-            return torch.sparse.sampled_addmm(empty, vectors, vectors.T, beta=0).values()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (vectors,), pattern = ctx.saved_tensors, ctx.pattern
-        by_rows = pattern.matmul(gradients[0], vectors)
-        return by_rows + pattern.transposed_matmul(gradients[0], vectors), None

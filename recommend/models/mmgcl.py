@@ -22,7 +22,7 @@ starts there as zero.
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -192,7 +192,8 @@ class MMGCL(Recommender):
 
 def _without_nodes(matrix: csr_array, keep: float, generator: np.random.Generator) -> csr_array:
     """The edges between users and items of which each stays with probability `keep`."""
-    users, items = (diags_array((generator.random(n) < keep) * 1.0) for n in matrix.shape)
-    kept = csr_array(users @ matrix @ items)
-    kept.eliminate_zeros()
-    return kept
+    users, items = (generator.random(n) < keep for n in matrix.shape)
+    coo = matrix.tocoo()
+    stays = users[coo.row] & items[coo.col]
+    pairs = coo.row[stays], coo.col[stays]
+    return csr_array((coo.data[stays], pairs), shape=matrix.shape)

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 from recommend import index
 from recommend.graphs import item_neighbours
 from recommend.index import find, nearest
-from recommend.neighbours import StoredNeighbours, neighbours_key
+from recommend.neighbours import RECENT, StoredNeighbours, neighbours_key
 
 
 @pytest.fixture
@@ -72,13 +72,17 @@ def test_swapped_features_have_another_graph(tmp_path, vectors):
     assert (graphs[0] != graphs[2]).nnz == 0
 
 
-def test_what_nobody_asks_again_is_not_kept(tmp_path, vectors):
+def test_what_is_not_to_be_kept_is_remembered_for_a_while_only(tmp_path, vectors):
     search = Counting()
     stored = StoredNeighbours(tmp_path, search)
     for _ in range(2):
         rows, _ = stored(vectors, 5, keep=False)
         np.testing.assert_array_equal(rows, nearest(vectors, 5)[0])
-    assert search.asked == 2
+    assert search.asked == 1
+    for other in range(1, RECENT + 1):
+        stored(vectors + other, 5, keep=False)
+    stored(vectors, 5, keep=False)
+    assert search.asked == 1 + RECENT + 1
     assert not list(tmp_path.iterdir())
 
 
@@ -112,8 +116,8 @@ def test_of_equal_searches_the_worst_recall_is_reported(tmp_path, vectors):
         return replace(find(vectors, k), method="ivf", recall=next(recalls))
 
     stored = StoredNeighbours(tmp_path, search)
-    for _ in range(3):
-        stored(vectors, 5, keep=False)
+    for other in range(3):
+        stored(vectors + other, 5, keep=False)
     assert [report["recall"] for report in stored.reports] == [0.96]
 
 

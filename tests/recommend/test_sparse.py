@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from recommend import native, sparse
+from recommend import native
 from recommend.layers import light_graph_convolution
 from recommend.sparse import SparseMatrix, SparsePattern
 
@@ -41,9 +41,7 @@ def test_product_and_gradient(dense, device):
         torch.testing.assert_close(x.grad, y.grad)
 
 
-@pytest.mark.parametrize("block", [2**18, 7])
-def test_product_and_gradients_with_values_as_an_argument(dense, device, monkeypatch, block):
-    monkeypatch.setattr(sparse, "BLOCK_ENTRIES", block)
+def test_product_and_gradients_with_values_as_an_argument(dense, device):
     pattern = SparsePattern(csr_array(dense)).to(device)
     rows, columns = np.nonzero(dense)
     assert pattern.row_of.tolist() == rows.tolist()

@@ -11,6 +11,7 @@ from recommend.layers import (
     light_graph_convolution_of_items,
     light_graph_convolution_of_users,
 )
+from recommend.sampling import Batch
 from recommend.sparse import SparseMatrix
 
 TEMPERATURE, ALPHA, LAYERS = 0.4, 0.7, 3
@@ -184,6 +185,17 @@ def test_the_second_view_is_used(small):
     assert one["bpr"] == other["bpr"]
     for name in ("users", "items", "challenge"):
         assert one[name] != other[name]
+
+
+def test_no_user_and_no_item_is_its_own_negative(small):
+    """The same pair twice in a batch contrasts nothing new."""
+    model, _ = of_small(small)
+    twice = Batch(*(torch.cat([rows, rows]) for rows in (BATCH.users, BATCH.positives, BATCH.negatives)))
+    terms = []
+    for batch in (BATCH, twice):
+        torch.manual_seed(3)
+        terms.append({k: v.item() for k, v in model.loss(batch, doubles(small)).items()})
+    check(*terms)
 
 
 @pytest.mark.parametrize(("chance", "hidden"), [(1.0, "image"), (0.0, "text")])
