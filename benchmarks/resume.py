@@ -40,7 +40,7 @@ FILES = (
 # Models that draw in every way: a graph in each epoch, dropout in each step; and tuned features.
 CASES = (
     ("--model", "freedom", "--feature-source", "tuned"),
-    ("--model", "slmrec"),
+    ("--model", "bm3"),
     ("--model", "lightgcn"),
 )
 EPOCHS = 120

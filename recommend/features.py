@@ -172,11 +172,3 @@ def random_features(n_items: int, seed: int, modalities: Iterable[str]) -> Featu
         for modality in modalities
     }
     return FeatureStore.from_arrays(arrays, "random", digest([f"random {seed} {n_items}"]))
-
-
-def __getattr__(name: str) -> object:  # for the moment: these have moved
-    if name in ("FrozenFeatures", "FeatureSource"):
-        from importlib import import_module
-
-        return getattr(import_module("recommend.sources"), name)
-    raise AttributeError(name)

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recommend.sparse import SparseMatrix, SparsePattern, entry_dots
 
@@ -11,6 +12,23 @@ from recommend.sparse import SparseMatrix, SparsePattern, entry_dots
 def embedding_table(rows: int, size: int) -> nn.Parameter:
     """A (rows, size) table, initialised uniformly after Glorot and Bengio (Xavier)."""
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(rows, size)))
+
+
+def row_differences(table: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
+    """Rows `plus` less rows `minus` of a table, in one pass over them.
+
+    Args:
+        table: (n, d).
+        plus: (B,) int64.
+        minus: (B,) int64.
+
+    Returns:
+        (B, d).
+    """
+    signs = table.new_ones(len(plus), 2)
+    signs[:, 1] = -1
+    pairs = torch.stack([plus, minus], dim=1)
+    return F.embedding_bag(pairs, table, mode="sum", per_sample_weights=signs)
 
 
 def light_graph_convolution(
@@ -171,6 +189,56 @@ class _MeanOnOneSide(torch.autograd.Function):
             else:
                 of_other = ctx.out_of(of_own, active=active if layer == 1 else None)
         return of_own, of_other, None, None, None, None
+
+
+def light_graph_convolution_from_items(
+    graph: SparseMatrix, items: Tensor, layers: int, rows: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """`light_graph_convolution` with users of zero, for half of its work; `layers` is 1 or more."""
+    means: tuple[Tensor, Tensor] = _MeanFromItems.apply(
+        items, graph, layers, *(rows or (None, None))
+    )
+    return means
+
+
+class _MeanFromItems(torch.autograd.Function):
+    """b ↦ (R̂(b + R̂ᵀR̂(b + ...)), b + R̂ᵀR̂(b + ...)) / (L + 1)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        items: Tensor,
+        graph: SparseMatrix,
+        layers: int,
+        user_rows: Tensor | None,
+        item_rows: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.graph, ctx.layers, ctx.rows = graph, layers, (user_rows, item_rows)
+        ctx.sizes, scale = (len(graph.rows.indptr) - 1, len(items)), 1 / (layers + 1)
+        item_sum = items
+        for _ in range((layers - 1) // 2):
+            item_sum = graph.columns(graph.rows(item_sum), start=items)
+        if layers % 2:
+            users = graph.rows(item_sum, scale=scale, rows=user_rows)
+            return users, _copied(item_sum, item_rows).mul_(scale)
+        user_sum = graph.rows(item_sum)
+        of_items = graph.columns(user_sum, start=items, scale=scale, rows=item_rows)
+        return _copied(user_sum, user_rows).mul_(scale), of_items
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        graph, layers = ctx.graph, ctx.layers
+        users, items = (
+            _in_table(gradient / (layers + 1), rows, size)
+            for gradient, rows, size in zip(gradients, ctx.rows, ctx.sizes, strict=True)
+        )
+        # A layer of one side depends on nothing but the layer before of the other.
+        side = layers % 2
+        total, active = (items, users)[side], _marked(ctx.rows[1 - side], ctx.sizes[1 - side])
+        for left in reversed(range(layers)):
+            product, start = ((graph.columns, items), (graph.rows, users))[left % 2]
+            total, active = product(total, start=start, active=active), None
+        return total, None, None, None, None
 
 
 def edge_dots(pattern: SparsePattern, left: Tensor, right: Tensor) -> Tensor:

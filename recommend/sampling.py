@@ -103,6 +103,11 @@ class Sampler:
 
     def _taken(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         keys = users * self.train.n_items + items
+        # In order, as the search then walks through memory instead of jumping.
+        order = np.argsort(keys)
+        keys = keys[order]
         places = np.searchsorted(self._keys, keys)
         places[places == self._keys.size] = 0
-        return self._keys[places] == keys
+        taken = np.empty(keys.size, bool)
+        taken[order] = self._keys[places] == keys
+        return taken

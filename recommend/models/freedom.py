@@ -20,7 +20,7 @@ from recommend.graphs import (
     prune_by_degree,
     symmetric_normalise,
 )
-from recommend.layers import embedding_table, light_graph_convolution
+from recommend.layers import embedding_table, light_graph_convolution, row_differences
 from recommend.losses import bpr, dot
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -83,8 +83,7 @@ class Freedom(Recommender):
         terms = {"bpr": bpr(dot(users, items[positives]), dot(users, items[negatives]))}
         for modality, project in self.project.items():
             # A difference of scores is the score of the projected difference: half the work.
-            table = features[modality]
-            content = project(table[batch.positives] - table[batch.negatives])
+            content = project(row_differences(features[modality], batch.positives, batch.negatives))
             term = bpr(dot(users, content), content.new_zeros(()))
             terms[f"bpr_{modality}"] = self.config.reg * term
         return terms

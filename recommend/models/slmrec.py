@@ -29,7 +29,11 @@ from torch.nn import functional as F
 
 from recommend.features import Tables
 from recommend.graphs import symmetric_normalise
-from recommend.layers import embedding_table, light_graph_convolution
+from recommend.layers import (
+    embedding_table,
+    light_graph_convolution,
+    light_graph_convolution_from_items,
+)
 from recommend.losses import info_nce, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -40,7 +44,7 @@ class SLMRecConfig(ModelConfig):
     """Settings of SLMRec."""
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
-    layers: int = Field(3, ge=0, description="Propagations over the user-item graph.")
+    layers: int = Field(3, ge=1, description="Propagations over the user-item graph.")
     temperature: float = Field(0.2, gt=0, description="τ, temperature of the main loss.")
     task: Literal["fac", "fd", "fm"] = Field("fac", description="The self-supervised task.")
     ssl_temperature: float = Field(0.2, gt=0, description="Temperature of the task.")
@@ -117,14 +121,22 @@ class SLMRec(Recommender):
     def _views(
         self, contents: list[Tensor], rows: tuple[Tensor, Tensor] | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Of users and of items: for each content, the id view and the content's, side by side."""
-        size = self.items.shape[1]
-        items = torch.cat([self.items, *contents], dim=1)
-        users = self.users.repeat(1, items.shape[1] // size)
-        widths = [size, *(content.shape[1] for content in contents)]
-        both = light_graph_convolution(self.graph, users, items, self.config.layers, rows)
-        split = (views.split(widths, dim=1) for views in both)
-        of_users, of_items = ([torch.cat([i, view], dim=1) for view in m] for i, *m in split)
+        """Of users and of items: for each content, the id view and the content's, side by side.
+
+        As the convolution is linear and the views share the users, LightGCN(e_u, x) is
+        LightGCN(e_u, e_i) + LightGCN(0, x - e_i), whose last term is half the work.
+        """
+        layers, size, width = self.config.layers, self.items.shape[1], contents[0].shape[1]
+        ids = light_graph_convolution(self.graph, self.users, self.items, layers, rows)
+        others = torch.cat(contents, dim=1).unflatten(1, (-1, size)) - self.items[:, None]
+        rests = light_graph_convolution_from_items(self.graph, others.flatten(1), layers, rows)
+        of_users, of_items = (
+            [
+                torch.cat([own, (part.unflatten(1, (-1, size)) + own[:, None]).flatten(1)], dim=1)
+                for part in rest.split(width, dim=1)
+            ]
+            for own, rest in zip(ids, rests, strict=True)
+        )
         return of_users, of_items
 
     def _fused(self, users: list[Tensor], items: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -8,8 +8,9 @@ import torch
 
 from extract.errors import UserError
 from extract.shards import EmbeddingBatch, ShardWriter
-from recommend.features import FeatureStore, FrozenFeatures, load_features, random_features
+from recommend.features import FeatureStore, load_features, random_features
 from recommend.interactions import IdMap
+from recommend.sources import FrozenFeatures
 
 ITEMS = IdMap(["a", "b", "c", "d"])
 

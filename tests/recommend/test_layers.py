@@ -6,8 +6,14 @@ import torch
 from scipy.sparse import csr_array
 from torch.nn import functional as F
 
-from recommend.layers import edge_dots, unit_rows
-from recommend.sparse import SparsePattern
+from recommend.layers import (
+    edge_dots,
+    light_graph_convolution,
+    light_graph_convolution_from_items,
+    row_differences,
+    unit_rows,
+)
+from recommend.sparse import SparseMatrix, SparsePattern
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -38,3 +44,29 @@ def test_a_row_of_zeros_stays_so_and_has_no_gradient():
     unit_rows(vectors + torch.tensor([[0.0], [2.0]])).sum().backward()
     assert unit_rows(vectors).tolist() == [[0.0] * 3] * 2
     assert vectors.grad[0].tolist() == [0.0] * 3
+
+
+def test_row_differences_and_their_gradient(device):
+    table = torch.randn(6, 5, device=device, requires_grad=True)
+    plus, minus = (torch.tensor(rows, device=device) for rows in ([0, 3, 3, 5], [1, 3, 0, 2]))
+    got, wanted = row_differences(table, plus, minus), table[plus] - table[minus]
+    torch.testing.assert_close(got, wanted)
+    weight = torch.randn_like(wanted)
+    gradients = [torch.autograd.grad((x * weight).sum(), table)[0] for x in (got, wanted)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("some", [True, False], ids=["some rows", "all rows"])
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_light_graph_convolution_from_items_is_that_with_users_of_zero(device, dtype, layers, some):
+    graph = SparseMatrix(csr_array(np.random.default_rng(1).random((9, 5)))).to(device)
+    items = torch.randn(5, 3, dtype=dtype, device=device, requires_grad=True)
+    chosen = (torch.tensor(rows, device=device) for rows in ([8, 0, 3], [4, 1]))
+    rows = tuple(chosen) if some else None
+    got = light_graph_convolution_from_items(graph, items, layers, rows)
+    wanted = light_graph_convolution(graph, items.new_zeros((9, 3)), items, layers, rows)
+    torch.testing.assert_close(got, wanted)
+    weights = [torch.randn_like(side) for side in wanted]
+    gradients = [torch.autograd.grad(both, items, weights) for both in (got, wanted)]
+    torch.testing.assert_close(*gradients)

@@ -6,10 +6,11 @@ import torch
 from pydantic import ValidationError
 
 from extract.errors import UserError
-from recommend.features import FeatureStore, FrozenFeatures
+from recommend.features import FeatureStore
 from recommend.metrics import Metrics
 from recommend.models import Embeddings, ModelConfig, Recommender
 from recommend.sampling import Sampler
+from recommend.sources import FrozenFeatures
 from recommend.train import TrainOptions, fit
 
 

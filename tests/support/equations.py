@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from recommend.features import FrozenFeatures
 from recommend.models import model_class
 from recommend.sampling import Batch
+from recommend.sources import FrozenFeatures
 from recommend.train import encode
 
 BATCH = Batch(

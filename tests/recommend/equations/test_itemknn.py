@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from recommend.features import FrozenFeatures
 from recommend.models import MODELS
+from recommend.sources import FrozenFeatures
 from recommend.train import encode
 
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from support.equations import BATCH, built, check, naive_bpr, naive_lightgcn
 
-from recommend.features import FrozenFeatures
 from recommend.layers import (
     light_graph_convolution,
     light_graph_convolution_of_items,
     light_graph_convolution_of_users,
 )
 from recommend.sampling import Batch
+from recommend.sources import FrozenFeatures
 from recommend.sparse import SparseMatrix
 
 TEMPERATURE, ALPHA, LAYERS = 0.4, 0.7, 3
@@ -190,7 +190,9 @@ def test_the_second_view_is_used(small):
 def test_no_user_and_no_item_is_its_own_negative(small):
     """The same pair twice in a batch contrasts nothing new."""
     model, _ = of_small(small)
-    twice = Batch(*(torch.cat([rows, rows]) for rows in (BATCH.users, BATCH.positives, BATCH.negatives)))
+    twice = Batch(
+        *(torch.cat([rows, rows]) for rows in (BATCH.users, BATCH.positives, BATCH.negatives))
+    )
     terms = []
     for batch in (BATCH, twice):
         torch.manual_seed(3)

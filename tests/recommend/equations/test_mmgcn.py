@@ -14,8 +14,8 @@ from support.equations import (
     naive_l2,
 )
 
-from recommend.features import FrozenFeatures
 from recommend.interactions import Interactions
+from recommend.sources import FrozenFeatures
 from recommend.train import encode
 
 
