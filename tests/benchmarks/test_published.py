@@ -5,9 +5,14 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy.stats import t as student_t
 from support.shop import N_ITEMS, interaction_rows
 
-from benchmarks.published import CASES, SOURCES, main
+from benchmarks.published import CASES, SOURCES, compare, main
+from pipelines import training
+from pipelines.run_config import shipped_config
+from pipelines.runs import FinishedRun
+from pipelines.workspace import read_table
 
 
 @pytest.fixture
@@ -41,5 +46,37 @@ def test_every_case_of_the_data_that_are_there_is_measured(data, tmp_path):
         assert ("reference" in row) == (row["unit"] != "s")
 
 
-def test_every_case_has_a_source():
+def test_finished_runs_are_kept_and_not_trained_again(data, tmp_path, monkeypatch):
+    arguments = ["--data", str(data), "--only", "ml100k", "--workspace", str(tmp_path / "w")]
+    once = CliRunner().invoke(main, arguments)
+    assert once.exit_code == 0, once.output
+    monkeypatch.setattr(training, "run", lambda *_: pytest.fail("trained again"))
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 0, again.output
+    assert again.stdout == once.stdout
+
+
+def test_runs_are_compared_by_user(data, tmp_path):
+    arguments = ["--data", str(data), "--only", "ml100k", "--workspace", str(tmp_path)]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    runs = [FinishedRun.open(tmp_path / "runs/ml100k" / f"published-{m}") for m in ("bpr", "vbpr")]
+    columns = [
+        {
+            row["user_id"]: row["recall@20"]
+            for row in read_table(run.folder / "per_user.parquet").to_pylist()
+            if row["split"] == "test"
+        }
+        for run in runs
+    ]
+    differences = np.array([columns[0][user] - columns[1][user] for user in columns[0]])
+    t = differences.mean() / (differences.std(ddof=1) / len(differences) ** 0.5)
+    wanted = 2 * student_t.sf(abs(t), len(differences) - 1)
+    assert compare(*runs, "x").value == pytest.approx(wanted)
+
+
+def test_every_case_has_a_source_and_settings():
+    for case in CASES:
+        if case.config is not None:
+            assert shipped_config(case.config).is_file()
+
     assert {case.dataset for case in CASES} == set(SOURCES)
