@@ -19,8 +19,7 @@ from safetensors.numpy import save_file
 from extract.files import local_copy, replacing
 from recommend.index import Found, find, method_for
 
-
-# Searches that are not kept in files, but until so many others: a ranking and the epoch after it ask
+# Searches that are not kept in files, but until so many others: a ranking and the next epoch ask
 # for the same, once in each modality.
 RECENT = 4
 

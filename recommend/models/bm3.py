@@ -20,7 +20,11 @@ from torch.nn import functional as F
 
 from recommend.features import Tables
 from recommend.graphs import symmetric_normalise
-from recommend.layers import embedding_table, light_graph_convolution
+from recommend.layers import (
+    Projection,
+    embedding_table,
+    light_graph_convolution,
+)
 from recommend.losses import dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -52,7 +56,10 @@ class BM3(Recommender):
         self.predict = nn.Linear(config.embedding_size, config.embedding_size)
         projected = data.features.dims if config.cl_weight > 0 else {}
         self.project = nn.ModuleDict(
-            {modality: nn.Linear(dim, config.embedding_size) for modality, dim in projected.items()}
+            {
+                modality: Projection(dim, config.embedding_size)
+                for modality, dim in projected.items()
+            }
         )
         for modality, present in data.features.present.items():
             mask = torch.from_numpy(present.copy())

@@ -18,7 +18,11 @@ from torch.nn import functional as F
 
 from recommend.features import Tables
 from recommend.graphs import symmetric_normalise, user_neighbours
-from recommend.layers import embedding_table, light_graph_convolution
+from recommend.layers import (
+    Projection,
+    embedding_table,
+    light_graph_convolution,
+)
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -58,7 +62,7 @@ class DualGNN(Recommender):
         self.preferences = embedding_table(data.train.n_users, len(dims) * config.embedding_size)
         self.fusion = nn.Parameter(torch.zeros(data.train.n_users, len(dims)))
         self.project = nn.ModuleDict(
-            {modality: nn.Linear(dim, config.embedding_size) for modality, dim in dims.items()}
+            {modality: Projection(dim, config.embedding_size) for modality, dim in dims.items()}
         )
 
     def encode(self, features: Tables) -> Embeddings:

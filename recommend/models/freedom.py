@@ -20,7 +20,12 @@ from recommend.graphs import (
     prune_by_degree,
     symmetric_normalise,
 )
-from recommend.layers import embedding_table, light_graph_convolution, row_differences
+from recommend.layers import (
+    Projection,
+    embedding_table,
+    light_graph_convolution,
+    row_differences,
+)
 from recommend.losses import bpr, dot
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -61,7 +66,7 @@ class Freedom(Recommender):
         projected = data.features.dims if config.reg > 0 else {}
         self.project = nn.ModuleDict(
             {
-                modality: nn.Linear(dim, config.embedding_size, bias=False)
+                modality: Projection(dim, config.embedding_size, bias=False)
                 for modality, dim in projected.items()
             }
         )

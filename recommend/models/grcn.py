@@ -22,7 +22,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recommend.features import Tables
-from recommend.layers import edge_dots, embedding_table, unit_rows
+from recommend.layers import (
+    Projection,
+    edge_dots,
+    embedding_table,
+    unit_rows,
+)
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -60,7 +65,7 @@ class GRCN(Recommender):
             {modality: embedding_table(n_users, config.content_size) for modality in dims}
         )
         self.project = nn.ModuleDict(
-            {modality: nn.Linear(dim, config.content_size) for modality, dim in dims.items()}
+            {modality: Projection(dim, config.content_size) for modality, dim in dims.items()}
         )
         # With a confidence above zero no neighbourhood is pruned from the start, and for ever.
         self.user_confidence = nn.Parameter(torch.ones(n_users, len(dims)))

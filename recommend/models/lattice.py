@@ -21,7 +21,13 @@ from torch.nn import functional as F
 
 from recommend.features import Tables
 from recommend.graphs import item_neighbours, neighbour_cosines, symmetric_normalise
-from recommend.layers import edge_dots, embedding_table, light_graph_convolution, unit_rows
+from recommend.layers import (
+    Projection,
+    edge_dots,
+    embedding_table,
+    light_graph_convolution,
+    unit_rows,
+)
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -68,7 +74,10 @@ class Lattice(Recommender):
         self.items = embedding_table(data.train.n_items, config.embedding_size)
         transformed = data.features.dims if config.raw_weight < 1 else {}
         self.transform = nn.ModuleDict(
-            {modality: nn.Linear(dim, config.feature_size) for modality, dim in transformed.items()}
+            {
+                modality: Projection(dim, config.feature_size)
+                for modality, dim in transformed.items()
+            }
         )
         # The softmax of a single weight is 1, whatever it is.
         self.weights = nn.Parameter(torch.zeros(len(raw)), requires_grad=len(raw) > 1)

@@ -22,7 +22,11 @@ from torch import Tensor, nn
 
 from recommend.features import Tables
 from recommend.graphs import item_neighbours, symmetric_normalise
-from recommend.layers import embedding_table, light_graph_convolution
+from recommend.layers import (
+    Projection,
+    embedding_table,
+    light_graph_convolution,
+)
 from recommend.losses import bpr, dot, info_nce, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -131,7 +135,7 @@ class _ContentView(nn.Module):
     def __init__(self, dim: int, size: int, graph: csr_array, layers: int) -> None:
         super().__init__()
         self.graph, self.layers = SparseMatrix(graph), layers
-        self.project = nn.Linear(dim, size)
+        self.project = Projection(dim, size)
         self.gate = nn.Linear(size, size)
 
     def forward(self, features: Tensor, items: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from recommend.features import Tables
 from recommend.graphs import modality_weights, prune_uniformly, symmetric_normalise
 from recommend.layers import (
+    Projection,
     embedding_table,
     light_graph_convolution,
     light_graph_convolution_of_items,
@@ -67,7 +68,7 @@ class MMGCL(Recommender):
         self.users = embedding_table(data.train.n_users, size)
         self.items = embedding_table(data.train.n_items, size)
         self.project = nn.ModuleDict(
-            {modality: nn.Linear(dim, size, bias=False) for modality, dim in dims.items()}
+            {modality: Projection(dim, size, bias=False) for modality, dim in dims.items()}
         )
         views = 1 + len(dims)
         self.fuse_users = nn.Linear(views * size, size)

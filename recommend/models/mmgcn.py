@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recommend.features import Tables
-from recommend.layers import embedding_table
+from recommend.layers import (
+    Projection,
+    embedding_table,
+)
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -121,7 +124,7 @@ class _Layer(nn.Module):
 
 def _linear(before: int, size: int) -> nn.Linear:
     """A linear map without bias, so that zero stays zero."""
-    linear = nn.Linear(before, size, bias=False)
+    linear = Projection(before, size, bias=False)
     nn.init.xavier_uniform_(linear.weight)
     return linear
 

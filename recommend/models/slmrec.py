@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from recommend.features import Tables
 from recommend.graphs import symmetric_normalise
 from recommend.layers import (
+    Projection,
     embedding_table,
     light_graph_convolution,
     light_graph_convolution_from_items,
@@ -66,7 +67,7 @@ class SLMRec(Recommender):
         self.users = embedding_table(data.train.n_users, size)
         self.items = embedding_table(data.train.n_items, size)
         self.project = nn.ModuleDict(
-            {modality: nn.Linear(dim, size, bias=False) for modality, dim in dims.items()}
+            {modality: Projection(dim, size, bias=False) for modality, dim in dims.items()}
         )
         self.fuse_users = nn.Linear(size * (1 + len(dims)), size)
         self.fuse_items = nn.Linear(size * (1 + len(dims)), size)

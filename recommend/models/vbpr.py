@@ -14,7 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recommend.features import Tables
-from recommend.layers import embedding_table
+from recommend.layers import (
+    Projection,
+    embedding_table,
+)
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -40,7 +43,7 @@ class VBPR(Recommender):
         self.users = embedding_table(data.train.n_users, 2 * size)
         self.items = embedding_table(data.train.n_items, size)
         dims = sum(data.features.dims.values())
-        self.project = nn.Linear(dims, size, bias=False)
+        self.project = Projection(dims, size, bias=False)
         nn.init.xavier_uniform_(self.project.weight)
         self.item_bias = nn.Parameter(torch.zeros(data.train.n_items)) if config.bias else None
         self.feature_bias = nn.Parameter(torch.zeros(dims)) if config.bias else None

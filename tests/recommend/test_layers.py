@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 from torch.nn import functional as F
 
 from recommend.layers import (
+    Projection,
     edge_dots,
     light_graph_convolution,
     light_graph_convolution_from_items,
@@ -69,4 +70,16 @@ def test_light_graph_convolution_from_items_is_that_with_users_of_zero(device, d
     torch.testing.assert_close(got, wanted)
     weights = [torch.randn_like(side) for side in wanted]
     gradients = [torch.autograd.grad(both, items, weights) for both in (got, wanted)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [0, 5, 2500])
+def test_a_projection_and_its_gradients_are_those_of_a_linear_map(rows, bias, device):
+    projection = Projection(7, 3, bias=bias).to(device).double()
+    vectors = torch.randn(rows, 7, device=device, dtype=torch.float64, requires_grad=True)
+    got, wanted = projection(vectors), F.linear(vectors, projection.weight, projection.bias)
+    torch.testing.assert_close(got, wanted)
+    weight, inputs = torch.randn_like(wanted), (vectors, *projection.parameters())
+    gradients = [torch.autograd.grad((x * weight).sum(), inputs) for x in (got, wanted)]
     torch.testing.assert_close(*gradients)

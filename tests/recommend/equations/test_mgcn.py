@@ -18,6 +18,7 @@ from support.equations import (
 
 from recommend.features import FeatureStore
 from recommend.models import TrainingData
+from recommend.sampling import Batch
 
 SETTINGS = {"neighbours": 2, "layers": 2, "temperature": 0.3, "cl_weight": 0.7, "reg": 0.2}
 
@@ -135,6 +136,15 @@ def test_items_and_users_without_content_have_a_zero_content_and_no_part_in_the_
     assert terms["cl"].item() == pytest.approx(0.7 * contrast, rel=1e-6)
     sum(terms.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_a_repeated_user_or_item_is_not_its_own_negative(small):
+    model, _ = built("mgcn", small, **SETTINGS)
+    model, tables = in_double(model, small)
+    columns = (BATCH.users, BATCH.positives, BATCH.negatives)
+    twice = Batch(*(torch.cat([column, column]) for column in columns))
+    once, again = (model.loss(batch, tables)["cl"].item() for batch in (BATCH, twice))
+    assert again == pytest.approx(once, rel=1e-12)
 
 
 def test_a_batch_without_any_content_has_no_contrast(small):
