@@ -14,6 +14,9 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
+from recommend.convolutions import (
+    light_graph_convolution,
+)
 from recommend.features import Tables
 from recommend.graphs import (
     mixed_neighbours,
@@ -23,7 +26,6 @@ from recommend.graphs import (
 from recommend.layers import (
     Projection,
     embedding_table,
-    light_graph_convolution,
     row_differences,
 )
 from recommend.losses import bpr, dot

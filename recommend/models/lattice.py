@@ -19,13 +19,15 @@ from scipy.sparse import block_diag, csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recommend.convolutions import (
+    light_graph_convolution,
+)
 from recommend.features import Tables
 from recommend.graphs import item_neighbours, neighbour_cosines, symmetric_normalise
 from recommend.layers import (
     Projection,
     edge_dots,
     embedding_table,
-    light_graph_convolution,
     unit_rows,
 )
 from recommend.losses import bpr, dot, l2

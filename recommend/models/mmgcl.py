@@ -26,14 +26,16 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recommend.convolutions import (
+    light_graph_convolution,
+    light_graph_convolution_of_items,
+    light_graph_convolution_of_users,
+)
 from recommend.features import Tables
 from recommend.graphs import modality_weights, prune_uniformly, symmetric_normalise
 from recommend.layers import (
     Projection,
     embedding_table,
-    light_graph_convolution,
-    light_graph_convolution_of_items,
-    light_graph_convolution_of_users,
 )
 from recommend.losses import bpr, dot, info_nce
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData

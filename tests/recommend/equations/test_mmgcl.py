@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.equations import BATCH, built, check, naive_bpr, naive_lightgcn
 
-from recommend.layers import (
+from recommend.convolutions import (
     light_graph_convolution,
     light_graph_convolution_of_items,
     light_graph_convolution_of_users,
