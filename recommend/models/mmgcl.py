@@ -14,9 +14,10 @@ challenge = mean over m of -log σ((cos(i⁺'', i⁺') - cos(i⁺'', c_m')) / τ
 challenging negative c_m: the positive item but for its part V_m, which is the negative item's. It
 is left out where one of the two items lacks the modality.
 
-The paper's loss contrasts ' with '' and has the third term; code that is known takes ' in both
-places and leaves the third out. The maps W_m have no bias, so that an item without a modality
-starts there as zero.
+The paper's loss contrasts ' with '' and has challenging negatives; code that is known takes ' in
+both places and leaves them out. Their term has here the form of two-way InfoNCE, with one negative
+per modality in the manner of TupleInfoNCE (Liu et al., ICCV 2021). The maps W_m have no bias, so
+that an item without a modality starts there as zero.
 """
 
 import numpy as np
