@@ -62,11 +62,12 @@ extract: install  ## Encode a catalogue: make extract DATASET=sports ENCODER=cli
 train: install  ## Train and evaluate: make train DATASET=sports FEATURES=clip MODEL=freedom
 	$(BIN)/mmrec-train --root $(ROOT) $(dataset) --features $(FEATURES) --model $(MODEL)
 
-bench: install  ## Slow measurements: published figures, both stages' speed, 50 kills
+bench: install  ## Slow measurements (hours): published figures, both stages' speed, kills
 	$(BIN)/python -m benchmarks.published
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.recommend
 	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.resume
 
 clean:  ## Remove the environment and caches (never data or runs)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
