@@ -242,13 +242,6 @@ def test_settings_that_come_along(shop, mmrec, name):
     assert outcome.out.splitlines()[1].split()[0] == name.split("-")[0]
 
 
-def test_every_trained_model_has_settings_for_the_amazon_data_sets():
-    trained = sorted(set(MODELS) - {"popularity", "itemknn"})
-    names = [f"{model}-{name}" for model in trained for name in ("baby", "clothing", "sports")]
-    assert sorted(names) == SHIPPED
-    assert len(SHIPPED) == 3 * 13
-
-
 def test_ctrl_c_ends_with_130_and_an_unfinished_run(shop, mmrec, tmp_path, monkeypatch):
     def interrupt(*arguments, **named):
         raise KeyboardInterrupt
