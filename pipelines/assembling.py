@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,11 +46,16 @@ class Parts:
     features: FeatureSource
     sampler: Sampler | None
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Digests of the data, by name; of a long log they take seconds."""
+        return {**log_digests(self.log), "features": self.store.digest}
+
     @property
     def made_from(self) -> dict[str, str]:
         """Digests of all that decides the run, by name."""
         settings = digest([json.dumps(self.config.results(), sort_keys=True)])
-        return {**log_digests(self.log), "features": self.store.digest, "settings": settings}
+        return {**self.digests, "settings": settings}
 
 
 def with_names(config: RunConfig, workspace: Workspace) -> RunConfig:

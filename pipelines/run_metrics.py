@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from pipelines.assembling import Parts
-from pipelines.loading import log_digests
 from recommend.features import FeatureStore
 from recommend.metrics import Metrics
 from recommend.train import Fitted
@@ -68,8 +67,7 @@ def run_metrics(parts: Parts, fitted: Fitted, test: Metrics, seconds: float) -> 
         "neighbours": parts.search.reports,
         "seconds": round(seconds, 3),
         "digests": {
-            **log_digests(log),
-            "features": store.digest,
+            **parts.digests,
             "code": f"mmrec {version('mmrec')}, torch {torch.__version__}, {platform.machine()}",
         },
     }

@@ -6,9 +6,12 @@ backward pass, and what a loss does not need is not computed.
 
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
+from recommend.graphs import prune_by_degree, symmetric_normalise
 from recommend.sparse import SparseMatrix
 
 
@@ -114,6 +117,17 @@ def _marked(rows: Tensor | None, size: int) -> Tensor | None:
     marks = torch.zeros(size, dtype=torch.bool, device=rows.device)
     marks[rows] = True
     return marks
+
+
+def pruned_graph(matrix: csr_array, dropout: float, generator: np.random.Generator) -> SparseMatrix:
+    """An epoch's R̂: R without a share of its edges, drawn by degree, normalised anew.
+
+    Args:
+        matrix: R, (U, I), with a 1 for each edge.
+        dropout: Share of the edges to leave out, in [0, 1).
+        generator: Where the draw comes from.
+    """
+    return SparseMatrix(symmetric_normalise(prune_by_degree(matrix, 1 - dropout, generator)))
 
 
 def light_graph_convolution_of_users(

@@ -18,15 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recommend.convolutions import (
-    light_graph_convolution,
-)
+from recommend.convolutions import light_graph_convolution
 from recommend.features import Tables
 from recommend.graphs import symmetric_normalise
-from recommend.layers import (
-    Projection,
-    embedding_table,
-)
+from recommend.layers import Projection, embedding_table
 from recommend.losses import dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch

@@ -16,15 +16,10 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recommend.convolutions import (
-    light_graph_convolution,
-)
+from recommend.convolutions import light_graph_convolution
 from recommend.features import Tables
 from recommend.graphs import symmetric_normalise, user_neighbours
-from recommend.layers import (
-    Projection,
-    embedding_table,
-)
+from recommend.layers import Projection, embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch

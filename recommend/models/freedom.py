@@ -14,20 +14,13 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from recommend.convolutions import (
-    light_graph_convolution,
-)
+from recommend.convolutions import light_graph_convolution, pruned_graph
 from recommend.features import Tables
 from recommend.graphs import (
     mixed_neighbours,
-    prune_by_degree,
     symmetric_normalise,
 )
-from recommend.layers import (
-    Projection,
-    embedding_table,
-    row_differences,
-)
+from recommend.layers import Projection, embedding_table, row_differences
 from recommend.losses import bpr, dot
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
@@ -76,8 +69,8 @@ class Freedom(Recommender):
     def begin_epoch(self, features: Tables, generator: np.random.Generator) -> None:
         """Draw this epoch's edges."""
         if self.config.dropout > 0:
-            kept = prune_by_degree(self.train_matrix, 1 - self.config.dropout, generator)
-            self.pruned_graph = SparseMatrix(symmetric_normalise(kept)).to(self.users.device)
+            graph = pruned_graph(self.train_matrix, self.config.dropout, generator)
+            self.pruned_graph = graph.to(self.users.device)
 
     def encode(self, features: Tables) -> Embeddings:
         """Users and items over the whole graph."""

@@ -22,12 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recommend.features import Tables
-from recommend.layers import (
-    Projection,
-    edge_dots,
-    embedding_table,
-    unit_rows,
-)
+from recommend.layers import Projection, edge_dots, embedding_table, unit_rows
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch

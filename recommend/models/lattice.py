@@ -19,17 +19,10 @@ from scipy.sparse import block_diag, csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recommend.convolutions import (
-    light_graph_convolution,
-)
+from recommend.convolutions import light_graph_convolution
 from recommend.features import Tables
 from recommend.graphs import item_neighbours, neighbour_cosines, symmetric_normalise
-from recommend.layers import (
-    Projection,
-    edge_dots,
-    embedding_table,
-    unit_rows,
-)
+from recommend.layers import Projection, edge_dots, embedding_table, unit_rows
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch

@@ -20,8 +20,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from recommend.convolutions import pruned_graph
 from recommend.features import Tables
-from recommend.graphs import prune_by_degree, symmetric_normalise
+from recommend.graphs import symmetric_normalise
 from recommend.layers import embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
@@ -58,8 +59,8 @@ class LayerGCN(Recommender):
     def begin_epoch(self, features: Tables, generator: np.random.Generator) -> None:
         """Draw this epoch's edges."""
         if self.config.dropout > 0:
-            kept = prune_by_degree(self.train_matrix, 1 - self.config.dropout, generator)
-            self.pruned_graph = SparseMatrix(symmetric_normalise(kept)).to(self.users.device)
+            graph = pruned_graph(self.train_matrix, self.config.dropout, generator)
+            self.pruned_graph = graph.to(self.users.device)
 
     def encode(self, features: Tables) -> Embeddings:
         """The sum of the refined layers, over the whole graph."""

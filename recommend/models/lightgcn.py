@@ -9,14 +9,10 @@ embeddings only (eq. 15).
 from pydantic import Field
 from torch import Tensor
 
-from recommend.convolutions import (
-    light_graph_convolution,
-)
+from recommend.convolutions import light_graph_convolution
 from recommend.features import Tables
 from recommend.graphs import symmetric_normalise
-from recommend.layers import (
-    embedding_table,
-)
+from recommend.layers import embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch

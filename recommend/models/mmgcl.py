@@ -34,10 +34,7 @@ from recommend.convolutions import (
 )
 from recommend.features import Tables
 from recommend.graphs import modality_weights, prune_uniformly, symmetric_normalise
-from recommend.layers import (
-    Projection,
-    embedding_table,
-)
+from recommend.layers import Projection, embedding_table
 from recommend.losses import bpr, dot, info_nce
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch

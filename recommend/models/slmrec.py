@@ -27,16 +27,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recommend.convolutions import (
-    light_graph_convolution,
-    light_graph_convolution_from_items,
-)
+from recommend.convolutions import light_graph_convolution, light_graph_convolution_from_items
 from recommend.features import Tables
 from recommend.graphs import symmetric_normalise
-from recommend.layers import (
-    Projection,
-    embedding_table,
-)
+from recommend.layers import Projection, embedding_table
 from recommend.losses import info_nce, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch

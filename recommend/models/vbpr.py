@@ -14,10 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recommend.features import Tables
-from recommend.layers import (
-    Projection,
-    embedding_table,
-)
+from recommend.layers import Projection, embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch

@@ -6,16 +6,8 @@ import torch
 from scipy.sparse import csr_array
 from torch.nn import functional as F
 
-from recommend.convolutions import (
-    light_graph_convolution,
-    light_graph_convolution_from_items,
-)
-from recommend.layers import (
-    Projection,
-    edge_dots,
-    row_differences,
-    unit_rows,
-)
+from recommend.convolutions import light_graph_convolution, light_graph_convolution_from_items
+from recommend.layers import Projection, edge_dots, row_differences, unit_rows
 from recommend.sparse import SparseMatrix, SparsePattern
 
 

@@ -6,9 +6,7 @@ import torch
 from scipy.sparse import csr_array
 
 from recommend import native
-from recommend.convolutions import (
-    light_graph_convolution,
-)
+from recommend.convolutions import light_graph_convolution
 from recommend.sparse import SparseMatrix, SparsePattern
 
 

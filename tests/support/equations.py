@@ -96,3 +96,13 @@ def naive_graph(vectors, k):
     degrees = graph.sum(axis=1)
     root = np.array([1 / d**0.5 if d else 0 for d in degrees])
     return root[:, None] * graph * root[None, :]
+
+
+def check_absent_items_give_nothing(model, data):
+    """Item 4 lacks the image and item 5 the text, whatever their tables hold."""
+    tables = {m: torch.from_numpy(t.copy()) for m, t in data.features.tables.items()}
+    wanted = model.encode(tables)
+    tables["image"][4], tables["text"][5] = 7, -7
+    got = model.encode(tables)
+    assert torch.equal(got.users, wanted.users)
+    assert torch.equal(got.items, wanted.items)
