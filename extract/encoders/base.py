@@ -5,6 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -50,12 +51,31 @@ class Collate:
         return {"input_ids": ids, "attention_mask": mask}
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One step of a tower.
+
+    Attributes:
+        run: From what the stage before gave, the first one from collated inputs, to what the next
+            one takes: a tensor of n rows, or a mapping of such tensors. Of a mapping, ``mask``,
+            (n, length), tells which places are filled; the other tensors of (n, length, ...) go
+            with it, and any common number of unfilled places at the end may be cut off.
+        parameters: The weights by which it does so.
+    """
+
+    run: Callable[[Any], Any]
+    parameters: tuple[nn.Parameter, ...]
+
+
 class Encoder(nn.Module, ABC):
     """Pictures and texts to vectors.
 
     Attributes:
         spec: By what `create_encoder` made it.
-        dims: Modality (``image``, ``text``) to vector size.
+        dims: Modality to vector size: ``image``, ``text``, and ``fused`` where the encoder has a
+            tower that sees a picture and a text together.
+        token_dims: Modality to the size of one patch's or word's vector, of those modalities for
+            which `encode_tokens` has some.
         normalized: Modality to whether its vectors have length 1.
         prepare_image: An RGB picture to what `collate` stacks: a tensor, or a mapping of tensors.
         prepare_text: A text to its token ids, cut to what the encoder can take.
@@ -68,7 +88,8 @@ class Encoder(nn.Module, ABC):
     in evaluation mode.
     """
 
-    dims: Mapping[str, int]
+    dims: Mapping[str, int] = MappingProxyType({})
+    token_dims: Mapping[str, int] = MappingProxyType({})
     # With what the names of weights begin that belong to the picture side; all others are the
     # text's.
     image_parts: tuple[str, ...] = ()
@@ -106,17 +127,57 @@ class Encoder(nn.Module, ABC):
         That is the architecture, the preprocessing, the tokenizer, the pooling.
         """
 
+    def encode_joint(self, images: Any, tokens: Tokens) -> Tensor:
+        """Collated pictures and texts of the same n items to vectors, (n, dims["fused"]).
+
+        Only of an encoder whose `dims` tell of ``fused``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no tower that sees both modalities")
+
+    def encode_tokens(self, modality: str, batch: Any) -> tuple[Tensor, Tensor]:
+        """The vectors of a picture's patches or a text's words, for fusion by cross-attention.
+
+        Only of the modalities that `token_dims` tells of.
+
+        Args:
+            modality: ``image`` or ``text``.
+            batch: Collated pictures or texts, n of them.
+
+        Returns:
+            Vectors, (n, length, token_dims[modality]), of the last layer, and which of them are
+            there, (n, length) bool.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no token vectors")
+
+    def stages(self, modality: str) -> Sequence[Stage]:
+        """The tower of a modality in steps; done one after the other they are its ``encode_...``.
+
+        What leading steps give can be kept where their weights are not trained. A tower that does
+        not tell its steps is a single one.
+        """
+        towers = {"image": self.encode_image, "text": self.encode_text}
+        own = tuple(
+            parameter
+            for name, parameter in self.named_parameters()
+            if name.startswith(self.image_parts) == (modality == "image")
+        )
+        return (Stage(towers[modality], own),)
+
     def encode(self, inputs: Inputs) -> dict[str, Tensor]:
         """The vectors of a batch, differentiable.
 
         Args:
-            inputs: What `collate` gave: image, text, or both.
+            inputs: What `collate` gave: image, text, or both, then of the same items.
 
         Returns:
-            The same modalities to (n, dim) vectors, as the encoder gives them: see `normalized`.
+            The same modalities to (n, dim) vectors, as the encoder gives them: see `normalized`;
+            and ``fused``, where both are given and the encoder has it.
         """
         towers = {"image": self.encode_image, "text": self.encode_text}
-        return {modality: towers[modality](batch) for modality, batch in inputs.items()}
+        vectors = {modality: towers[modality](batch) for modality, batch in inputs.items()}
+        if "fused" in self.dims and len(inputs) == 2:
+            vectors["fused"] = self.encode_joint(inputs["image"], inputs["text"])
+        return vectors
 
     def fingerprint(self) -> str:
         """A digest of all that decides the vectors: the weights and `identity`.
