@@ -149,6 +149,21 @@ class Encoder(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no token vectors")
 
+    def encode_views(self, modality: str, batch: Any) -> tuple[Tensor, ...]:
+        """The vectors by which pictures are contrasted with texts, one for each of `log_scales`.
+
+        They need not have length 1. Of most encoders it is the modality's one vector.
+        """
+        return (self.encode({modality: batch})[modality],)
+
+    @property
+    def log_scales(self) -> tuple[nn.Parameter, ...]:
+        """The logarithms of what cosines are multiplied by in contrastive training, one a view.
+
+        Empty where the encoder was never trained so.
+        """
+        return ()
+
     def stages(self, modality: str) -> Sequence[Stage]:
         """The tower of a modality in steps; done one after the other they are its ``encode_...``.
 

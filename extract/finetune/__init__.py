@@ -1,0 +1,1 @@
+"""Adapting an encoder to a catalogue: pictures and texts of one item are drawn together."""

@@ -1,0 +1,1 @@
+"""Losses of encoders: pictures against texts, labels against each other, hidden words."""
