@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,17 @@ import torch
 from torch import Tensor
 
 from extract.encoders.base import Collate, Encoder, PrepareImage, Tokens, measure_dims
-from extract.encoders.loading import (
-    library,
-    loading,
-    looks_like_path,
-    require_folder,
-    spare_retries,
-    tokenizer_digest,
+from extract.encoders.clip_sources import find_source
+from extract.encoders.loading import library, loading, spare_retries, tokenizer_digest
+from extract.encoders.token_vectors import (
+    TokenVectors,
+    filled,
+    measure_token_dims,
+    open_clip_image_tokens,
+    open_clip_text_tokens,
 )
-from extract.errors import UserError, unknown_name
 
 DEFAULT = "ViT-B-16/openai"
-FOLDER_CONFIG = "open_clip_config.json"
 
 
 class ClipEncoder(Encoder):
@@ -65,16 +63,33 @@ class ClipEncoder(Encoder):
             "tokenizer": describe_tokenizer(tokenizer),
         }
         self.dims = measure_dims(self)
+        self.token_dims = measure_token_dims(self)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Pixels, (n, 3, height, width), to the joint space."""
-        return self.model.encode_image(images)
+        # CoCa would normalise unless told not to.
+        return self.model.encode_image(images, normalize=False)
 
     def encode_text(self, tokens: Tokens) -> Tensor:
         """Ids, (n, length), to the joint space; the model finds the end of a text by its token."""
         if self.spares_padding:
             return encode_causal_text(self.model, tokens["input_ids"])
-        return self.model.encode_text(tokens["input_ids"])
+        return self.model.encode_text(tokens["input_ids"], normalize=False)
+
+    def encode_tokens(self, modality: str, batch: Any) -> TokenVectors:
+        """Patches with the class token, or words, before pooling and projection."""
+        if modality == "image":
+            return open_clip_image_tokens(self.model.visual, batch)
+        ids = batch["input_ids"]
+        if self.spares_padding:
+            return causal_states(self.model, ids), filled(ids)
+        return open_clip_text_tokens(self.model, ids)
+
+    @property
+    def log_scales(self) -> tuple[torch.nn.Parameter, ...]:
+        """The scale that the model was trained with."""
+        scale = getattr(self.model, "logit_scale", None)
+        return (scale,) if isinstance(scale, torch.nn.Parameter) else ()
 
     def identity(self) -> Mapping[str, Any]:
         """Architecture, transform, tokenizer."""
@@ -117,8 +132,8 @@ def is_causal(model: Any) -> bool:
 def encode_causal_text(model: Any, ids: Tensor) -> Tensor:
     """CLIP's text tower on texts that are not padded to its full length.
 
-    Radford et al. 2021, section 2.4: embeddings with positions, a transformer in which a token
-    sees those before it, and the projection of what stands at the end of the text.
+    Radford et al. 2021, section 2.4: the projection of what stands at the end of the text in
+    `causal_states`.
 
     Args:
         model: A CLIP of open_clip, for which `is_causal` holds.
@@ -127,32 +142,31 @@ def encode_causal_text(model: Any, ids: Tensor) -> Tensor:
     Returns:
         (n, dim), equal to ``model.encode_text`` of the same ids padded.
     """
-    length = ids.shape[1]
-    dtype = model.transformer.get_cast_dtype()
-    hidden = model.token_embedding(ids).to(dtype) + model.positional_embedding[:length].to(dtype)
-    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
-    ends = model.ln_final(hidden)[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
+    rows = torch.arange(len(ids), device=ids.device)
+    ends = causal_states(model, ids)[rows, ids.argmax(dim=-1)]
     projection = model.text_projection
     if projection is None:
         return ends
     return projection(ends) if isinstance(projection, torch.nn.Module) else ends @ projection
 
 
-@dataclass(frozen=True)
-class Source:
-    """What open_clip is asked for.
+def causal_states(model: Any, ids: Tensor) -> Tensor:
+    """The vectors of a text's words in CLIP, before pooling and projection.
 
-    Attributes:
-        model: A model's name, or ``local-dir:`` and a folder.
-        weights: A tag or a file; None for a folder, which holds its own.
-        quick_gelu: Whether the weights were trained with the activation QuickGELU.
-        torchscript: Whether the file is a TorchScript archive, as OpenAI published them.
+    They are embeddings with positions, and a transformer in which a token sees those before it.
+
+    Args:
+        model: As for `encode_causal_text`.
+        ids: As for `encode_causal_text`.
+
+    Returns:
+        (n, length, width).
     """
-
-    model: str
-    weights: str | None = None
-    quick_gelu: bool = False
-    torchscript: bool = False
+    length = ids.shape[1]
+    dtype = model.transformer.get_cast_dtype()
+    hidden = model.token_embedding(ids).to(dtype) + model.positional_embedding[:length].to(dtype)
+    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
+    return model.ln_final(hidden)
 
 
 def create_clip(name: str) -> ClipEncoder:
@@ -162,63 +176,41 @@ def create_clip(name: str) -> ClipEncoder:
         UserError: An unknown model or tag, a missing file, or weights that cannot be had or do
             not fit.
     """
-    name = name or DEFAULT
-    spec = f"clip:{name}"
+    return load_clip(f"clip:{name or DEFAULT}", ClipEncoder)
+
+
+def load_clip(
+    spec: str, encoder: Callable[..., ClipEncoder], **preprocessing: object
+) -> ClipEncoder:
+    """The encoder of a whole spec, of whatever family.
+
+    Args:
+        spec: A family, a colon, and a name as for `create_clip`.
+        encoder: From what `ClipEncoder` takes to what is wanted.
+        preprocessing: What of the model's own transform is replaced, as open_clip names it.
+
+    Raises:
+        UserError: As `create_clip` does.
+    """
     open_clip = library("open_clip", "open_clip_torch")
-    source = find_source(open_clip, spec, name)
+    source = find_source(open_clip, spec)
     remedy = "check that the weights belong to the model"
     if source.weights and not Path(source.weights).is_file():
         spare_retries()
-        remedy = f"with the weights in a local file write clip:{source.model}/FILE"
+        family = spec.partition(":")[0]
+        remedy = f"with the weights in a local file write {family}:{source.model}/FILE"
     with loading(spec, remedy):
         model, transform = open_clip.create_model_from_pretrained(
             source.model,
             source.weights,
             force_quick_gelu=source.quick_gelu,
             weights_only=not source.torchscript,
+            **preprocessing,
         )
         tokenizer = open_clip.get_tokenizer(source.model)
         architecture = open_clip.get_model_config(source.model)
         architecture["quick_gelu"] = architecture.get("quick_gelu", False) or source.quick_gelu
-        return ClipEncoder(spec, model.eval(), transform, tokenizer, architecture)
-
-
-def find_source(open_clip: Any, spec: str, name: str) -> Source:
-    """What the part of a spec after ``clip:`` means."""
-    if looks_like_path(name):
-        folder = Path(name).expanduser()
-        require_folder(spec, folder, FOLDER_CONFIG)
-        return Source(f"local-dir:{folder}")
-    model, _, weights = name.partition("/")
-    if model not in open_clip.list_models():
-        raise unknown_name("open_clip model", model, open_clip.list_models())
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    if not weights:
-        known = f"; its tags: {', '.join(tags)}" if tags else ""
-        raise UserError(f"{spec} needs a tag or a weight file, clip:{model}/TAG_OR_FILE{known}")
-    return _weights_source(open_clip, spec, model, weights, tags)
-
-
-def _weights_source(open_clip: Any, spec: str, model: str, weights: str, tags: list[str]) -> Source:
-    tag = open_clip.get_pretrained_cfg(model, weights)
-    if tag:
-        # open_clip only warns of weights that were trained with QuickGELU and then runs them with
-        # GELU, which gives other vectors; its default ViT-B-16/openai is such a case.
-        return Source(model, weights, quick_gelu=tag.get("quick_gelu", False))
-    file = Path(weights).expanduser()
-    if file.is_file():
-        torchscript = _is_torchscript(file)
-        return Source(model, str(file), quick_gelu=torchscript, torchscript=torchscript)
-    if file.suffix or "/" in weights:
-        raise UserError(f"the encoder {spec} names the weight file {file}, which does not exist")
-    raise unknown_name(f"tag of {model}", weights, tags, "Or give a weight file")
-
-
-def _is_torchscript(file: Path) -> bool:
-    if not zipfile.is_zipfile(file):
-        return False
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+        return encoder(spec, model.eval(), transform, tokenizer, architecture)
 
 
 def describe_tokenizer(tokenizer: Any) -> dict[str, Any]:

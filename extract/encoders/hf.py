@@ -19,10 +19,13 @@ from extract.encoders.loading import (
     tokenizer_digest,
     without_volatile,
 )
+from extract.encoders.token_vectors import TokenVectors, measure_token_dims, transformers_tokens
 from extract.errors import UserError
 
 # Models that were trained on texts padded to their full length, without a mask.
 FULL_LENGTH = {"siglip", "siglip2"}
+# Models whose text tower could take more tokens than they were trained with.
+TRAINED_LENGTH = {"align": 64}
 
 
 class HFEncoder(Encoder):
@@ -41,7 +44,7 @@ class HFEncoder(Encoder):
         config = model.config
         texts = TokenIds(
             tokenizer,
-            max_length=_text_length(tokenizer, config),
+            max_length=_text_length(tokenizer, model),
             full_length=config.model_type in FULL_LENGTH,
         )
         super().__init__(
@@ -61,6 +64,7 @@ class HFEncoder(Encoder):
             "max_length": texts.max_length,
         }
         self.dims = measure_dims(self)
+        self.token_dims = measure_token_dims(self)
 
     def encode_image(self, images: Mapping[str, Tensor]) -> Tensor:
         """What the image processor made of n pictures, to (n, dim)."""
@@ -69,6 +73,20 @@ class HFEncoder(Encoder):
     def encode_text(self, tokens: Tokens) -> Tensor:
         """Ids and mask, (n, longest), to (n, dim)."""
         return _vectors(self.model.get_text_features(**tokens))
+
+    def encode_tokens(self, modality: str, batch: Mapping[str, Tensor]) -> TokenVectors:
+        """The last hidden states of the picture tower or the text tower."""
+        if modality == "image":
+            output, mask = self.model.get_image_features(**batch), batch.get("pixel_attention_mask")
+        else:
+            output, mask = self.model.get_text_features(**batch), batch["attention_mask"]
+        return transformers_tokens(output, mask)
+
+    @property
+    def log_scales(self) -> tuple[torch.nn.Parameter, ...]:
+        """The scale that the model was trained with."""
+        scale = getattr(self.model, "logit_scale", None)
+        return (scale,) if isinstance(scale, torch.nn.Parameter) else ()
 
     def identity(self) -> Mapping[str, Any]:
         """Architecture, image processor, tokenizer."""
@@ -161,10 +179,19 @@ def _picture_side(processor: Any) -> int | None:
     return max(size.values()) if size and known.issuperset(size) else None
 
 
-def _text_length(tokenizer: Any, config: Any) -> int:
-    # A tokenizer that was saved without a length says 1e30.
+def _text_length(tokenizer: Any, model: Any) -> int:
+    config = model.config
     text = getattr(config, "text_config", config)
-    return min(tokenizer.model_max_length, getattr(text, "max_position_embeddings", 512))
+    positions = getattr(text, "max_position_embeddings", 512)
+    # In the kin of RoBERTa the positions of a text begin after that of the padding.
+    usable = [
+        module.num_embeddings - module.padding_idx - 1
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+    ]
+    # A tokenizer that was saved without a length says 1e30.
+    trained = TRAINED_LENGTH.get(config.model_type, positions)
+    return min(tokenizer.model_max_length, positions, trained, *usable)
 
 
 def _vectors(output: Any) -> Tensor:
