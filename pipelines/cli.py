@@ -27,6 +27,7 @@ COMMANDS = {
     "prepare": ("pipelines.prepare", "A catalogue and a log become a data set."),
     "check": ("pipelines.checking", "Check a data set, and features, against the data contract."),
     "extract": ("pipelines.extraction", "Encode a catalogue's pictures and texts into shards."),
+    "finetune": ("pipelines.finetuning", "Adapt an encoder to a catalogue."),
     "train": ("pipelines.training", "Train and evaluate one recommender."),
     "evaluate": ("pipelines.evaluating", "Evaluate a finished run again, without training."),
     "recommend": ("pipelines.recommending", "Recommend items to users from a finished run."),
@@ -104,6 +105,7 @@ def group() -> None:
     \b
     mmrec prepare ...   a catalogue and a log become a data set
     mmrec extract ...   its pictures and texts become features
+    mmrec finetune ...  an encoder is adapted to the catalogue
     mmrec train ...     features and the log become recommendations
     """
 
@@ -188,7 +190,7 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-main, prepare, check, extract, train, evaluate, recommend, runs = (
+main, prepare, check, extract, finetune, train, evaluate, recommend, runs = (
     partial(run, name) for name in (None, *COMMANDS)
 )
 

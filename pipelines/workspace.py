@@ -53,6 +53,19 @@ class Dataset:
         """Nearest neighbours that were found for earlier runs; may be deleted at any time."""
         return self.folder / "neighbours"
 
+    def encoder(self, name: str) -> Path:
+        """The folder of an encoder that was tuned on the catalogue, which need not exist yet.
+
+        Raises:
+            UserError: The name is not one of a folder.
+        """
+        _check_name("encoder", name)
+        return self.folder / "encoders" / name
+
+    def encoder_names(self) -> list[str]:
+        """The tuned encoders that exist, finished or not."""
+        return _folders(self.folder / "encoders")
+
     def require_prepared(self) -> None:
         """Refuse a data set whose preparing did not finish.
 

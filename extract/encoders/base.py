@@ -83,6 +83,8 @@ class Encoder(nn.Module, ABC):
         picture_side: To how many pixels the preparation scales a picture's short side, so that a
             larger one need not be decoded in full; None where every pixel counts.
         dtypes: Modality to the type of the weights that see it.
+        adapted: What was added to the encoder after it was made, in values that JSON can hold.
+        merged_from: The fingerprint that it had before adapters became part of its weights.
 
     `prepare_image`, `prepare_text` and `collate` are picklable and run in workers. An encoder comes
     in evaluation mode.
@@ -111,6 +113,8 @@ class Encoder(nn.Module, ABC):
         self.collate = collate
         self.picture_side = picture_side
         self.dtypes = dict.fromkeys(normalized, torch.float32)
+        self.adapted: Mapping[str, Any] = {}
+        self.merged_from = ""
 
     @abstractmethod
     def encode_image(self, images: Any) -> Tensor:
@@ -195,11 +199,14 @@ class Encoder(nn.Module, ABC):
         return vectors
 
     def fingerprint(self) -> str:
-        """A digest of all that decides the vectors: the weights and `identity`.
+        """A digest of all that decides the vectors: the weights, `identity`, and what was added.
 
         It does not depend on where the weights were found, on the device, or on the process.
         """
-        hasher = hashlib.sha256(json.dumps(self.identity(), sort_keys=True, default=str).encode())
+        if self.merged_from:
+            return self.merged_from
+        identity = {**self.identity(), **({"adapted": self.adapted} if self.adapted else {})}
+        hasher = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
         for name, tensor in self.state_dict().items():
             hasher.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
             # NumPy knows no bfloat16, and every type can be seen as bytes.

@@ -7,35 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 LOSSES = ("itc", "itm", "mlm", "label")
 
 
-class Adaptation(BaseModel):
-    """What is added to an encoder, and what of it is trained: all that decides its form."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    projection: int = Field(
-        0,
-        ge=0,
-        description="Size of learned projections into one space; 0 for none.  [default: "
-        "256 for a pair, which has no space of its own]",
-    )
-    projection_layers: int = Field(1, ge=1, le=2, description="Of each projection.")
-    projection_dropout: float = Field(
-        0.0, ge=0, lt=1, description="Share of a projection's inputs that is dropped in training."
-    )
-    lora: int = Field(0, ge=0, description="Rank of LoRA adapters; 0 for none.")
-    lora_alpha: float | None = Field(
-        None, gt=0, description="Their scale times their rank.  [default: twice the rank]"
-    )
-    lora_pattern: str = Field(
-        "", description="Regular expression over names of layers that get one.  [default: all]"
-    )
-    bottlenecks: int = Field(
-        0,
-        ge=0,
-        description="Size of MultiWay-Adapter bottlenecks; 0 for none.",
-    )
-
-
 class TuneOptions(BaseModel):
     """Circumstances of fine-tuning, the same for every encoder."""
 
