@@ -14,6 +14,8 @@ from extract.errors import UserError
 from extract.fusion import default_fusion, fused_dim
 
 Rows = Sequence[int] | np.ndarray
+# The fused vector is the encoder's own, of picture and text together.
+JOINT = "joint"
 
 
 class EmbedOptions(BaseModel):
@@ -48,10 +50,10 @@ class EmbedOptions(BaseModel):
     dtype: Literal["float32", "float16"] = Field(
         default="float32", description="How vectors are stored; float16 takes half the space."
     )
-    fusion: Literal["auto", "mean", "sum", "product", "concat", "none"] = Field(
+    fusion: Literal["auto", "joint", "mean", "sum", "product", "concat", "none"] = Field(
         default="auto",
-        description="How the fused vector is made; auto is mean where image and text vectors have "
-        "one size, else concat.",
+        description="How the fused vector is made; auto is joint where the encoder has a tower "
+        "that sees both, else mean where image and text vectors have one size, else concat.",
     )
     compile_images: bool = Field(
         default=False,
@@ -73,7 +75,7 @@ class Plan:
     Attributes:
         dims: Modality to vector size, fused last.
         normalized: Modality to whether its vectors have length 1.
-        fusion: A key of `FUSIONS`, or None.
+        fusion: A key of `FUSIONS`, or `JOINT`, or None.
     """
 
     dims: dict[str, int]
@@ -82,8 +84,13 @@ class Plan:
 
     @property
     def encoded(self) -> tuple[str, ...]:
-        """The modalities that the encoder itself gives."""
+        """The modalities of the catalogue that are encoded."""
         return tuple(name for name in self.dims if name != "fused")
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """The columns that the encoder itself gives."""
+        return (*self.encoded, "fused") if self.fusion == JOINT else self.encoded
 
 
 def plan(encoder: Encoder, catalog: Catalog, options: EmbedOptions) -> Plan:
@@ -101,8 +108,11 @@ def plan(encoder: Encoder, catalog: Catalog, options: EmbedOptions) -> Plan:
             "data set with some"
         )
     normalized = {name: encoder.normalized[name] for name in dims}
-    fusion = _choose_fusion(dims, options.fusion)
-    if fusion:
+    fusion = _choose_fusion(encoder, dims, options.fusion)
+    if fusion == JOINT:
+        dims["fused"] = encoder.dims["fused"]
+        normalized["fused"] = encoder.normalized.get("fused", False)
+    elif fusion:
         dims["fused"], normalized["fused"] = fused_dim(fusion, dims), False
     return Plan(dims, normalized, fusion)
 
@@ -112,12 +122,19 @@ def split(rows: Rows, size: int) -> list[Rows]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _choose_fusion(dims: dict[str, int], wanted: str) -> str | None:
+def _choose_fusion(encoder: Encoder, dims: dict[str, int], wanted: str) -> str | None:
     if wanted == "none" or (wanted == "auto" and len(dims) < 2):
         return None
+    if wanted == JOINT and "fused" not in encoder.dims:
+        raise UserError(
+            f"the fusion {JOINT!r} needs an encoder with a tower that sees picture and text "
+            f"together, which {encoder.spec} has not; use --fusion auto"
+        )
     if len(dims) < 2:
         raise UserError(
             f"the fusion {wanted!r} needs pictures and texts, found only {', '.join(dims)}; "
             "use --fusion none"
         )
-    return default_fusion(dims) if wanted == "auto" else wanted
+    if wanted != "auto":
+        return wanted
+    return JOINT if "fused" in encoder.dims else default_fusion(dims)

@@ -18,7 +18,7 @@ import torch
 
 from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
-from extract.embed import Progress
+from extract.chunks import Progress
 from extract.errors import UserError
 from extract.loader import DECODING
 from extract.planning import EmbedOptions, Rows

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from extract.embed import Progress
+from extract.chunks import Progress
 from pipelines.progress import Reporter
 
 

@@ -2,8 +2,8 @@
 
 import shlex
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import torch
 
 from extract.batches import EmbeddingBatch
 from extract.catalog import Catalog
+from extract.chunks import Progress
 from extract.compiling import compile_images
-from extract.embed import Progress, embed
+from extract.embed import embed
 from extract.encoders.base import Encoder
 from extract.errors import UserError
 from extract.files import digest
@@ -140,8 +141,30 @@ def extract(job: Extraction, reporter: Reporter) -> Manifest:
     return manifest
 
 
-def _write(job: Extraction, survey: Survey, writer: ShardWriter, reporter: Reporter) -> None:
+@contextmanager
+def going_on(job: Extraction, rows: Callable[[], int]) -> Iterator[None]:
+    """Tell what is kept where the memory does not suffice, or the user interrupts.
+
+    Args:
+        job: What is being extracted.
+        rows: How many items are done.
+    """
     try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the memory of {job.device} does not suffice ({str(error).splitlines()[0]}); give a "
+            "smaller --batch-size; what is encoded is kept"
+        ) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{rows():,} of {len(job.catalog):,} items are done and kept; the same command goes on "
+            "from there"
+        ) from None
+
+
+def _write(job: Extraction, survey: Survey, writer: ShardWriter, reporter: Reporter) -> None:
+    with going_on(job, lambda: writer.rows):
         for index in sorted(survey.kept):
             writer.adopt(index)
         _check_written(job, writer)
@@ -150,16 +173,6 @@ def _write(job: Extraction, survey: Survey, writer: ShardWriter, reporter: Repor
             for task, batch in batches:
                 writer.write(batch, task.index)
                 _check_written(job, writer)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the memory of {job.device} does not suffice ({str(error).splitlines()[0]}); give a "
-            "smaller --batch-size; what is encoded is kept"
-        ) from error
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"{writer.rows:,} of {len(job.catalog):,} items are done and kept; the same command "
-            "goes on from there"
-        ) from None
 
 
 def _check_written(job: Extraction, writer: ShardWriter) -> None:

@@ -8,8 +8,8 @@ import click
 import torch
 from pydantic import Field
 
-from extract.catalog import Catalog
-from extract.encoders import ENCODERS, create_encoder, family_of
+from extract.embed_tokens import SHARD_ROWS, token_plan
+from extract.encoders import create_encoder
 from extract.errors import UserError
 from extract.ledger import count_problems
 from extract.locking import locked
@@ -17,15 +17,17 @@ from extract.manifest import Manifest
 from extract.planning import EmbedOptions, plan
 from extract.precision import set_precision
 from extract.ray_cluster import CPUS_PER_WORKER, Cluster
+from extract.token_shards import FOLDER, TokenManifest
+from pipelines.catalogue import read_catalogue
 from pipelines.cli import common_options
 from pipelines.config import Seed, options_of, resolve
 from pipelines.devices import resolve_device
+from pipelines.encoder_specs import ENCODER_FORMS, default_features, encoder_spec
 from pipelines.encoding import Extraction, extract
 from pipelines.overwriting import Overwriting, check_same_encoder
 from pipelines.progress import Reporter, plain_table, print_table
-from pipelines.workspace import RANDOM, Dataset, Workspace, catalogue_digest, read_table
-
-ENCODER_FORMS = "\n".join(f"  {each.form}\n      {each.meaning}" for each in ENCODERS.values())
+from pipelines.token_encoding import extract_tokens, report_tokens, warn_of_old_tokens
+from pipelines.workspace import RANDOM, Workspace
 
 
 class ExtractionConfig(EmbedOptions, Overwriting):
@@ -37,7 +39,16 @@ class ExtractionConfig(EmbedOptions, Overwriting):
     )
     features: str | None = Field(
         default=None,
-        description="Name of the feature set.  [default: the encoder's family, or random-DIM]",
+        description="Name of the feature set.  [default: the encoder's family, random-DIM, or the "
+        "name of a tuned encoder]",
+    )
+    tokens: bool = Field(
+        default=False,
+        description="Also store the vectors of each picture's patches and each text's words, in "
+        f"tokens/ inside of the feature folder, at most {SHARD_ROWS} items per shard.",
+    )
+    token_dtype: Literal["float16", "float32"] = Field(
+        default="float16", description="How the vectors of --tokens are stored."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     seed: Seed = Field(default=0, description="Seed of PyTorch, for an encoder with chance in it.")
@@ -89,20 +100,28 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
 
     Raises:
         UserError: The data set, the encoder or the device cannot be had, or do not fit; the folder
-            holds another encoder's features, or another process writes it; too much is bad.
+            holds another encoder's features, or another process writes it; too much is bad; tokens
+            are wanted of an encoder that has none, or of a cluster.
         KeyboardInterrupt: It was interrupted, and tells how far it came.
     """
     folder = feature_folder(config, workspace)
     cluster = config.cluster
     if cluster is None and (config.ray_workers or config.ray_address):
         raise UserError("--ray-workers and --ray-address mean nothing without --engine ray")
+    if cluster and config.tokens:
+        raise UserError(
+            "--tokens needs --engine local; with --engine ray make the other vectors first, and "
+            "then run again without it"
+        )
     # Of a cluster this process only collects, and leaves the GPUs to the workers.
     device = resolve_device("cpu" if cluster else config.device)
     torch.manual_seed(config.seed)
     dataset = workspace.dataset(config.dataset)
     dataset.require_prepared()
-    catalog, items_digest = _read_catalogue(dataset)
-    encoder = create_encoder(config.encoder)
+    catalog, items_digest = read_catalogue(dataset)
+    encoder = create_encoder(encoder_spec(config.encoder, dataset))
+    if config.tokens:
+        token_plan(encoder, catalog)  # refuses before any work what has none
     identity = {"spec": encoder.spec, "model": encoder.fingerprint()}
     identity["precision"] = set_precision(encoder, config.precision, config.half_convolutions)
     job = Extraction(
@@ -119,13 +138,12 @@ def run(config: ExtractionConfig, workspace: Workspace, reporter: Reporter) -> M
     )
     with locked(folder, "extracting features to"):
         check_same_encoder(folder, identity, config.overwrite)
-        return extract(job, reporter)
-
-
-def _read_catalogue(dataset: Dataset) -> tuple[Catalog, str]:
-    """The items, without the columns that extraction has no use for, and their digest."""
-    items = read_table(dataset.items, ["item_id"])
-    return Catalog.from_table(items, dataset.images), catalogue_digest(items)
+        manifest = extract(job, reporter)
+        if config.tokens:
+            extract_tokens(job, manifest, config.token_dtype, reporter)
+        else:
+            warn_of_old_tokens(folder, manifest, reporter)
+        return manifest
 
 
 def feature_folder(config: ExtractionConfig, workspace: Workspace) -> Path:
@@ -134,7 +152,7 @@ def feature_folder(config: ExtractionConfig, workspace: Workspace) -> Path:
     Raises:
         UserError: The name is not one of a folder, or is that of a control.
     """
-    name = config.features or family_of(config.encoder)
+    name = config.features or default_features(config.encoder)
     if config.features is None and name == RANDOM:
         name = config.encoder.replace(":", "-")  # `random` itself is a control of training
     return workspace.dataset(config.dataset).features(name)
@@ -163,6 +181,7 @@ HELP = f"""Encode a data set's pictures and texts into shards.
 mmrec-extract --encoder offline
 mmrec-extract --dataset sports --encoder clip --precision bf16 --batch-size 256
 mmrec-extract --encoder hf:google/siglip-base-patch16-224 --features siglip
+mmrec-extract --encoder offline --tokens
 
 Broken and missing pictures and empty texts are recorded and told, never skipped in silence. What
 is done already is not done again: after a change of the catalogue, an interruption or a crash the
@@ -184,4 +203,7 @@ def command(
     config = resolve(ExtractionConfig, given, config_file, sets)
     workspace = Workspace(root)
     manifest = run(config, workspace, Reporter(quiet))
-    report(manifest, feature_folder(config, workspace))
+    folder = feature_folder(config, workspace)
+    report(manifest, folder)
+    if config.tokens:
+        report_tokens(TokenManifest.read(folder / FOLDER), folder / FOLDER)

@@ -28,6 +28,12 @@ def _clip(name: str) -> Encoder:
     return create_clip(name)
 
 
+def _clip_paper(name: str) -> Encoder:
+    from extract.encoders.clip_paper import create_clip_paper
+
+    return create_clip_paper(name)
+
+
 def _hf(name: str) -> Encoder:
     from extract.encoders.hf import create_hf
 
@@ -46,6 +52,18 @@ def _offline(name: str) -> Encoder:
     return create_offline(name)
 
 
+def _vlmo(name: str) -> Encoder:
+    from extract.encoders.vlmo.encoder import create_vlmo
+
+    return create_vlmo(name)
+
+
+def _tuned(name: str) -> Encoder:
+    from extract.encoders.tuned import create_tuned
+
+    return create_tuned(name)
+
+
 def _random(name: str) -> Encoder:
     from extract.encoders.random import create_random
 
@@ -58,6 +76,11 @@ ENCODERS = {
         "any open_clip model; alone: ViT-B-16/openai",
         _clip,
     ),
+    "clip-paper": Family(
+        "clip-paper[:MODEL/TAG_OR_FILE | :FOLDER]",
+        "the same as the published work fed it, by mistake; to compare",
+        _clip_paper,
+    ),
     "hf": Family("hf:ID_OR_FOLDER", "a transformers dual encoder, such as CLIP or SigLIP", _hf),
     "pair": Family(
         "pair:timm/NAME_OR_FOLDER+st/NAME_OR_FOLDER",
@@ -65,6 +88,16 @@ ENCODERS = {
         _pair,
     ),
     "offline": Family("offline", "EfficientNet-Lite0 and MiniLM, without a download", _offline),
+    "vlmo": Family(
+        "vlmo:FILE[@PIXELS]",
+        "VLMo from a checkpoint as published; pictures of another side where told",
+        _vlmo,
+    ),
+    "tuned": Family(
+        "tuned:FOLDER",
+        "an encoder that mmrec-finetune made; of the same data set its name alone will do",
+        _tuned,
+    ),
     "random": Family("random:DIM", "a control: vectors seeded by content", _random),
 }
 

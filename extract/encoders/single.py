@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from extract.encoders.base import Collate, Encoder, Tokens, measure_dims
+from extract.encoders.base import Collate, Encoder, Stage, Tokens, measure_dims
 from extract.encoders.loading import (
     library,
     loading,
@@ -18,6 +18,13 @@ from extract.encoders.loading import (
     spare_retries,
     tokenizer_digest,
     without_volatile,
+)
+from extract.encoders.steps import image_steps, text_steps
+from extract.encoders.token_vectors import (
+    TokenVectors,
+    measure_token_dims,
+    sentence_tokens,
+    timm_tokens,
 )
 from extract.errors import UserError, unknown_name
 
@@ -51,6 +58,10 @@ class TimmTower(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Pixels, (n, 3, height, width), to (n, dim)."""
         return self.model(images.contiguous(memory_format=torch.channels_last))
+
+    def stages(self) -> list[Stage]:
+        """The same in steps."""
+        return image_steps(self.model, self.forward)
 
 
 class SentenceTower(nn.Module):
@@ -91,6 +102,10 @@ class SentenceTower(nn.Module):
         # The pooling looks at the length of the prompt only where it leaves prompts out.
         features = {**tokens, "prompt_length": self._left_out} if self._left_out else {**tokens}
         return self.model(features)["sentence_embedding"][:, : self.model.truncate_dim]
+
+    def stages(self) -> list[Stage]:
+        """The same in steps."""
+        return text_steps(self.model, self.forward, self._left_out)
 
 
 @dataclass(frozen=True)
@@ -136,6 +151,7 @@ class PairEncoder(Encoder):
         self.image = image
         self.text = text
         self.dims = measure_dims(self)
+        self.token_dims = measure_token_dims(self)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Pixels, (n, 3, height, width), to the picture model's features."""
@@ -144,6 +160,16 @@ class PairEncoder(Encoder):
     def encode_text(self, tokens: Tokens) -> Tensor:
         """Ids and mask, (n, longest), to the text model's sentence vectors."""
         return self.text(tokens)
+
+    def encode_tokens(self, modality: str, batch: Any) -> TokenVectors:
+        """The picture model's last map or sequence, or the text model's word vectors."""
+        if modality == "image":
+            return timm_tokens(self.image.model, batch)
+        return sentence_tokens(self.text.model, batch)
+
+    def stages(self, modality: str) -> list[Stage]:
+        """The steps of one of the two models."""
+        return self.image.stages() if modality == "image" else self.text.stages()
 
     def identity(self) -> Mapping[str, Any]:
         """Both models' architecture, preprocessing and pooling."""

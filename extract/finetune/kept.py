@@ -74,6 +74,8 @@ def run_steps(stages: Sequence[Stage], state: State) -> State:
 def _row(state: State, row: int) -> State:
     if not isinstance(state, Mapping):
         return state[row].detach().cpu().clone()
+    if "mask" not in state:
+        return {name: value[row].detach().cpu().clone() for name, value in state.items()}
     filled = state["mask"][row] != 0
     length = int(filled.nonzero().max()) + 1 if filled.any() else 1
     return {
@@ -85,7 +87,7 @@ def _row(state: State, row: int) -> State:
 def _stack(states: Sequence[State]) -> State:
     if not isinstance(states[0], Mapping):
         return torch.stack(list(states))
-    longest = max(len(state["mask"]) for state in states)
+    longest = max(len(state["mask"]) if "mask" in state else 0 for state in states)
     return {
         name: torch.stack([_filled(state[name], longest) for state in states]) for name in states[0]
     }
@@ -93,6 +95,6 @@ def _stack(states: Sequence[State]) -> State:
 
 def _filled(tensor: Tensor, longest: int) -> Tensor:
     """Zeros after the end of a text's (length, ...), up to the longest."""
-    if not tensor.dim() or len(tensor) == longest:
+    if not longest or not tensor.dim() or len(tensor) == longest:
         return tensor
     return pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, longest - len(tensor)))

@@ -1,6 +1,6 @@
 """What is minimised: named terms over a batch of pairs, those of the options."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,6 +30,7 @@ from extract.masking import WordPieces, mask_words
 class JointEncoder(Protocol):
     """An encoder that sees a picture and a text together, and was trained to judge them."""
 
+    heads: Collection[str]
     pieces: WordPieces
 
     def match_logits(self, images: Any, tokens: Tokens) -> Tensor:
@@ -215,7 +216,9 @@ def _terms(encoder: Encoder, options: TuneOptions, has_labels: bool) -> tuple[st
         UserError: The encoder, or the data, have not what a term needs.
     """
     joint = isinstance(encoder, JointEncoder)
-    usual = ("itc", "itm", "mlm") if joint else ("itc",)
+    # A checkpoint that was tuned for retrieval has lost the other heads.
+    heads = encoder.heads if isinstance(encoder, JointEncoder) else ()
+    usual = ("itc", *(name for name in ("itm", "mlm") if name in heads))
     terms = options.losses or (*usual, *(("label",) if has_labels else ()))
     if not joint and {"itm", "mlm"} & set(terms):
         raise UserError(

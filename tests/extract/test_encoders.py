@@ -9,23 +9,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.tiny_vlmo import write_tiny_vlmo
 
 from extract.encoders import ENCODERS, create_encoder, family_of
 from extract.encoders.base import Collate
 from extract.encoders.loading import tokenizer_digest
 from extract.errors import UserError
 
-FAMILIES = ["clip", "hf", "offline", "random"]
+FAMILIES = ["clip", "clip-paper", "hf", "offline", "random", "vlmo"]
 TEXTS = ["a red shoe", "blue jeans with two pockets and a zip", "x"]
 
 
 @pytest.fixture(scope="module")
-def specs(hf_folder, open_clip_folder):
+def specs(hf_folder, open_clip_folder, tmp_path_factory):
     return {
         "clip": f"clip:{open_clip_folder}",
+        "clip-paper": f"clip-paper:{open_clip_folder}",
         "hf": f"hf:{hf_folder}",
         "offline": "offline",
         "random": "random:6",
+        "vlmo": f"vlmo:{write_tiny_vlmo(tmp_path_factory.mktemp('tiny-vlmo'))}",
     }
 
 
@@ -95,7 +98,7 @@ def test_preparation_can_be_sent_to_workers(made, family):
     assert all(isinstance(token, int) for token in again(TEXTS[1]))
 
 
-@pytest.mark.parametrize("family", ["clip", "hf", "offline"])
+@pytest.mark.parametrize("family", ["clip", "hf", "offline", "vlmo"])
 def test_gradients_reach_the_weights(made, family):
     encoder = made[family]
     encoder.zero_grad()

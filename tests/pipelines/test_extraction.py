@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from extract import embed as embed_module
+from extract import chunks as chunks_module
 from extract.encoders import create_encoder
 from extract.ledger import read_ledger
 from extract.shards import ShardReader
@@ -172,14 +172,14 @@ def test_equal_weights_by_another_spec_are_the_same_encoder(mmrec, shop):
 
 def test_a_crash_in_the_middle_leaves_an_unfinished_folder(mmrec, refused, shop, monkeypatch):
     mmrec("extract --encoder random:4 --workers 0 --shard-rows 2")
-    opened = embed_module.prepared_batches
+    opened = chunks_module.prepared_batches
 
     def interrupted(*arguments):
         yield from list(opened(*arguments))[:1]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(embed_module, "prepared_batches", interrupted)
+        patch.setattr(chunks_module, "prepared_batches", interrupted)
         stopped = mmrec(
             "extract --encoder random:5 --features random-4 --workers 0 --shard-rows 2 --overwrite"
         )
