@@ -50,6 +50,8 @@ def adapt(encoder: Encoder, adaptation: Adaptation) -> tuple[Encoder, tuple[str,
     Raises:
         UserError: It has no place for them.
     """
+    # What was merged into its weights is part of them: it is about to become another encoder.
+    encoder.merged_from = ""
     lora, bottlenecks = adaptation.lora, adaptation.bottlenecks
     if lora:
         alpha = adaptation.lora_alpha or 2 * lora

@@ -146,9 +146,10 @@ def read_recipe(folder: Path) -> tuple[Recipe, str]:
             Adaptation.model_validate(told["adaptation"]),
         )
         return recipe, told["weights"]["sha256"]
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        reason = " ".join(repr(error).split())
         raise UserError(
-            f"{path} does not describe an encoder ({error!r:.100}); tune it again with --overwrite"
+            f"{path} does not describe an encoder ({reason:.100}); tune it again with --overwrite"
         ) from error
 
 
