@@ -146,7 +146,7 @@ def films(workspace: Workspace, device: str, reporter: Reporter) -> Iterator[Row
     for model in MODELS:
         found = {
             features: [_figures(model, features, seed, workspace, reporter) for seed in SEEDS]
-            for features in ("offline", "pair_ft", "shuffled:offline", "shuffled:pair_ft")
+            for features in ("offline", "pair_ft")
         }
         for features, runs in found.items():
             for metric in ("recall@20", "ndcg@20"):

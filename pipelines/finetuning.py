@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,19 @@ from pydantic import Field
 
 from extract.encoders import create_encoder
 from extract.encoders.adaptation import Adaptation, adapt, with_defaults
-from extract.encoders.tuned import DESCRIPTION, WEIGHTS, Recipe, merge_folder, save_tuned
+from extract.encoders.tuned import (
+    DESCRIPTION,
+    WEIGHTS,
+    Recipe,
+    merge_folder,
+    read_recipe,
+    save_tuned,
+)
 from extract.errors import UserError
 from extract.files import digest
 from extract.finetune.loop import Tuned, Tuning, finetune
 from extract.finetune.material import Material, read_pairs
-from extract.finetune.objective import Objective
+from extract.finetune.objective import Objective, choose_terms
 from extract.finetune.optimizer import choose_trained
 from extract.finetune.options import TuneOptions
 from extract.finetune.pairs import families, hold_out
@@ -31,7 +39,13 @@ from pipelines.checkpoints import Checkpoint
 from pipelines.cli import common_options
 from pipelines.config import Seed, options_of, resolve
 from pipelines.devices import resolve_device
-from pipelines.encoder_specs import ENCODER_FORMS, check_new_name, encoder_spec
+from pipelines.encoder_specs import (
+    ENCODER_FORMS,
+    check_new_name,
+    check_not_needed,
+    encoder_spec,
+    lasting_spec,
+)
 from pipelines.overwriting import Overwriting
 from pipelines.progress import Reporter, print_table
 from pipelines.tuning_tables import recalls_line, recalls_table
@@ -40,6 +54,8 @@ from pipelines.workspace import Dataset, Workspace, read_json, read_table
 CHECKPOINT = "checkpoint.pt"
 # What a setting of this kind is decides how training goes on, not what it comes to.
 CIRCUMSTANCES = {"device", "workers", "checkpoint_seconds", "keep_frozen", "merge"}
+# Of these only what they name matters, whose digests are compared.
+NAMES = {"encoder", "dataset", "out"}
 
 
 class FinetuneConfig(Adaptation, TuneOptions, Overwriting):
@@ -103,18 +119,18 @@ def run(config: FinetuneConfig, workspace: Workspace, reporter: Reporter) -> Pat
     if config.merge:
         with locked(folder, "merging an encoder into"):
             _check_free(folder, config)
-            told = _told(config, dataset) | {"merged": config.merge}
-            merge_folder(dataset.encoder(config.merge), folder, told)
+            source = dataset.encoder(config.merge)
+            check_not_needed(folder, read_recipe(source)[0].base)
+            merge_folder(source, folder, _told(config, dataset) | {"merged": config.merge})
         return folder
     if not config.encoder:
         raise click.UsageError("Missing option '--encoder'.")
     device = local_device(resolve_device(config.device))
     with processes(device):
-        if rank() > 0:
-            _Job(config, dataset, folder, device, Reporter(quiet=True)).tune()
-            return folder
-        with locked(folder, "tuning an encoder into"):
-            _Job(config, dataset, folder, device, reporter).tune()
+        speaker = Reporter(quiet=True) if rank() > 0 else reporter
+        job = _Job(config, dataset, folder, device, speaker)
+        with nullcontext() if rank() > 0 else locked(folder, "tuning an encoder into"):
+            job.tune()
     return folder
 
 
@@ -131,6 +147,9 @@ class _Job:
     ) -> None:
         self.config, self.dataset, self.folder = config, dataset, folder
         self.device, self.reporter = device, reporter
+        self.spec = encoder_spec(config.encoder or "", dataset)
+        check_not_needed(folder, self.spec)
+        self.columns = self._read_columns()
         self.start = time.perf_counter()
         self.kept_at = self.start
         self.remedy = f"start anew with --overwrite, or with another --out than {config.out}"
@@ -138,11 +157,11 @@ class _Job:
     def tune(self) -> None:
         """Tune and save, or say that nothing is to be done."""
         config, catalogue = self.config, read_catalogue(self.dataset)
-        base = create_encoder(encoder_spec(config.encoder or "", self.dataset))
+        base = create_encoder(self.spec)
         model = base.fingerprint()
         made_from = {
             "encoder": model,
-            "catalogue": catalogue[1],
+            "catalogue": digest([catalogue[1], json.dumps(self.columns, default=str)]),
             "settings": digest([json.dumps(self._settings(), sort_keys=True)]),
         }
         if self._is_done(made_from):
@@ -155,6 +174,7 @@ class _Job:
         )
         encoder, added = adapt(base, adaptation)
         choose_trained(encoder, added, config)
+        choose_terms(encoder, config, config.label_column is not None)  # refuses before any work
         encoder.to(self.device)
         with modality_bars(self.reporter, ("image", "text"), len(catalogue[0]), True) as progress:
             material = read_pairs(
@@ -170,10 +190,10 @@ class _Job:
                 resume=checkpoint.state if checkpoint else None,
             )
         except KeyboardInterrupt as error:
-            raise KeyboardInterrupt("the same command goes on from the checkpoint") from error
+            raise KeyboardInterrupt(self._way_on()) from error
         if rank() > 0:
             return
-        recipe = Recipe(base.spec, model, adaptation)
+        recipe = Recipe(lasting_spec(config.encoder or "", base.spec), model, adaptation)
         told = _told(config, self.dataset) | {
             "made_from": made_from,
             "epoch": tuned.epoch,
@@ -207,42 +227,57 @@ class _Job:
             device=self.device,
         )
 
+    def _read_columns(self) -> dict[str, list[Any]]:
+        """The columns of the items that the settings name."""
+        names = [name for name in (self.config.holdout_column, self.config.label_column) if name]
+        if not names:
+            return {}
+        table = read_table(self.dataset.items, ["item_id", *names])
+        return {name: [_plain(value) for value in table[name].to_pylist()] for name in names}
+
     def _column(self, name: str | None, material: Material) -> list[Any] | None:
         """A column of the items, of the pairs."""
-        if name is None:
-            return None
-        table = read_table(self.dataset.items, ["item_id", name])
-        return table[name].take(material.rows).to_pylist()
+        return None if name is None else [self.columns[name][row] for row in material.rows]
 
     def _settings(self) -> dict[str, Any]:
-        return self.config.model_dump(mode="json", exclude=CIRCUMSTANCES)
+        return self.config.model_dump(mode="json", exclude=CIRCUMSTANCES | NAMES)
 
     def _is_done(self, made_from: dict[str, str]) -> bool:
-        """Whether the folder holds what this command would make.
-
-        Raises:
-            UserError: It holds another encoder, and that is not to be replaced.
-        """
-        if not (self.folder / DESCRIPTION).is_file() or self.config.overwrite:
+        """Whether the folder holds what this command would make."""
+        path = self.folder / DESCRIPTION
+        if self.config.overwrite or not path.is_file():
             return False
-        if read_json(self.folder / DESCRIPTION).get("made_from") == made_from:
-            return True
-        _check_free(self.folder, self.config)
-        return False
+        return bool(read_json(path).get("made_from") == made_from)
 
     def _checkpoint(self, made_from: dict[str, str]) -> Checkpoint | None:
+        """From where to go on; None for the beginning.
+
+        Raises:
+            UserError: The folder holds another encoder, finished or not, that is not to be
+                replaced.
+        """
         path = self.folder / CHECKPOINT
         if self.config.overwrite:
             path.unlink(missing_ok=True)
         checkpoint = Checkpoint.load(path, self.remedy)
-        if checkpoint:
-            checkpoint.check_made_from(made_from, path, self.remedy)
-            self.start -= checkpoint.seconds
-            done = checkpoint.state
-            self.reporter.say(
-                f"goes on after epoch {done['epoch']}, step {done['step']} of the next one"
-            )
+        if checkpoint is None:
+            _check_free(self.folder, self.config)
+            return None
+        # Beside a finished encoder it is of a training that was to replace that one.
+        checkpoint.check_made_from(made_from, path, self.remedy)
+        self.start -= checkpoint.seconds
+        done = checkpoint.state
+        self.reporter.say(
+            f"goes on after epoch {done['epoch']}, step {done['step']} of the next one"
+        )
         return checkpoint
+
+    def _way_on(self) -> str:
+        """How to go on after an interruption."""
+        if not (self.folder / CHECKPOINT).is_file():
+            return ""
+        command = "the same command" + " without --overwrite" * self.config.overwrite
+        return f"{command} goes on from the checkpoint"
 
     def _keep(self, made_from: dict[str, str]) -> Callable[[Callable[[], State]], None]:
         """What writes a checkpoint after a step, if it is time."""
@@ -286,6 +321,11 @@ def _check_free(folder: Path, config: FinetuneConfig) -> None:
             f"{folder} holds an encoder that was made otherwise; give this one another name with "
             "--out, or replace that one with --overwrite"
         )
+
+
+def _plain(value: Any) -> Any:
+    """Something that can be looked up: a list, such as of categories, as its text."""
+    return str(value) if isinstance(value, list | dict) else value
 
 
 def _told(config: FinetuneConfig, dataset: Dataset) -> dict[str, Any]:

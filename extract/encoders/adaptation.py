@@ -7,6 +7,7 @@ from extract.encoders.base import Encoder
 from extract.encoders.bottlenecks import add_bottlenecks
 from extract.encoders.lora import add_lora
 from extract.encoders.projected import ProjectedEncoder
+from extract.errors import UserError
 
 USUAL_PROJECTION = 256
 
@@ -76,7 +77,17 @@ def adapt(encoder: Encoder, adaptation: Adaptation) -> tuple[Encoder, tuple[str,
 
 
 def with_defaults(adaptation: Adaptation, encoder: Encoder) -> Adaptation:
-    """The same with a projection where the encoder needs one and nothing was said."""
+    """The same with a projection where the encoder needs one and nothing was said.
+
+    Raises:
+        UserError: None is wanted, and pictures cannot be compared with texts without one.
+    """
+    sizes = {encoder.dims[name] for name in ("image", "text")}
+    if adaptation.projection == 0 and len(sizes) > 1:
+        raise UserError(
+            f"{encoder.spec} gives vectors of {encoder.dims['image']} for pictures and of "
+            f"{encoder.dims['text']} for texts, which cannot be compared without --projection"
+        )
     if adaptation.projection is not None:
         return adaptation
     size = 0 if encoder.log_scales else USUAL_PROJECTION

@@ -72,12 +72,17 @@ class Tuning:
     @property
     def steps(self) -> int:
         """Of an epoch."""
-        return max(1, len(self.holdout.training) // (self.batch * self.options.accumulate))
+        return len(self.holdout.training) // (self.batch * self.accumulate)
 
     @property
     def batch(self) -> int:
         """Pairs that are contrasted with each other, of all processes."""
         return min(self.options.batch_size, len(self.holdout.training))
+
+    @property
+    def accumulate(self) -> int:
+        """Batches per step; no more than there are in an epoch."""
+        return min(self.options.accumulate, len(self.holdout.training) // self.batch)
 
     @property
     def chunk(self) -> int:
@@ -156,7 +161,7 @@ def _epoch(
         for name, value in terms.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.step += 1
-        on_step(tuning.batch * tuning.options.accumulate)
+        on_step(tuning.batch * tuning.accumulate)
         if state.step < tuning.steps:
             keep()
     means = {name: total / state.step for name, total in state.sums.items()}
@@ -172,7 +177,7 @@ def _epoch(
 
 def _steps(tuning: Tuning, epoch: int, first: int) -> Iterator[list[list[Chunk]]]:
     """Of each step from `first` on the batches, of each batch this process's chunks."""
-    accumulate, share = tuning.options.accumulate, tuning.batch // world()
+    accumulate, share = tuning.accumulate, tuning.batch // world()
     order = np.random.default_rng([tuning.seed, epoch]).permutation(tuning.holdout.training)
     plan = []
     for number in range(first * accumulate, tuning.steps * accumulate):
@@ -198,9 +203,11 @@ def _step(tuning: Tuning, state: TuneState, batches: list[list[Chunk]]) -> dict[
     state.scaler.unscale_(state.optimizer)
     if tuning.options.clip_norm:
         torch.nn.utils.clip_grad_norm_(weights, tuning.options.clip_norm)
+    factor = state.scaler.get_scale()
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.schedule.step()
+    if state.scaler.get_scale() >= factor:  # else gradients overflowed, and the step was left out
+        state.schedule.step()
     with torch.no_grad():
         for scale in state.own:
             scale.clamp_(max=MAX_LOG_SCALE)
@@ -211,7 +218,7 @@ def _backward(
     tuning: Tuning, state: TuneState, chunks: list[Chunk], number: int
 ) -> dict[str, Tensor]:
     """Add the gradient of one batch."""
-    objective, accumulate = tuning.objective, tuning.options.accumulate
+    objective = tuning.objective
     places = torch.from_numpy(np.concatenate([chunk.places for chunk in chunks]))
 
     def encode(chunk: Chunk) -> dict[str, tuple[Tensor, ...]]:
@@ -219,7 +226,7 @@ def _backward(
             return tuning.material.views(chunk)
 
     def scale(loss: Tensor) -> Tensor:
-        return state.scaler.scale(loss / accumulate)
+        return state.scaler.scale(loss / tuning.accumulate)
 
     terms, views = contrastive_backward(
         chunks,

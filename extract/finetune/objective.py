@@ -36,8 +36,8 @@ class JointEncoder(Protocol):
     def match_logits(self, images: Any, tokens: Tokens) -> Tensor:
         """Whether they belong together, (n, 2); column 1 says yes."""
 
-    def word_logits(self, images: Any, tokens: Tokens) -> Tensor:
-        """Which word each place is, (n, length or more, vocabulary)."""
+    def word_logits(self, images: Any, tokens: Tokens, places: Tensor) -> Tensor:
+        """Which words the m chosen of (n, length) places hold, (m, vocabulary)."""
 
 
 class Objective:
@@ -59,7 +59,7 @@ class Objective:
     ) -> None:
         self.encoder, self.options = encoder, options
         self.groups, self.labels = groups, labels
-        self.terms = _terms(encoder, options, labels is not None)
+        self.terms = choose_terms(encoder, options, labels is not None)
         device = next(encoder.parameters()).device
         self.log_scales = encoder.log_scales or (
             nn.Parameter(torch.tensor(FIRST_LOG_SCALE, device=device)),
@@ -179,11 +179,11 @@ class Objective:
         ]
         counts = [int((labels != UNMASKED).sum()) for _, labels in hidden]
         for chunk, (ids, labels), count in zip(chunks, hidden, counts, strict=True):
-            tokens = {**chunk.inputs["text"], "input_ids": ids}
+            tokens, places = {**chunk.inputs["text"], "input_ids": ids}, labels != UNMASKED
             with autocast():
-                logits = encoder.word_logits(chunk.inputs["image"], tokens)
+                logits = encoder.word_logits(chunk.inputs["image"], tokens, places)
             share = self.options.mlm_weight * count / max(sum(counts), 1)
-            term = share * mlm(logits[:, : labels.shape[1]].float(), labels)
+            term = share * mlm(logits.float(), labels[places])
             scale(term / world()).backward()
             total += term.detach()
         return total
@@ -209,7 +209,7 @@ def _padded(tensor: Tensor, longest: int) -> Tensor:
     return torch.nn.functional.pad(tensor, (0, longest - tensor.shape[1]))
 
 
-def _terms(encoder: Encoder, options: TuneOptions, has_labels: bool) -> tuple[str, ...]:
+def choose_terms(encoder: Encoder, options: TuneOptions, has_labels: bool) -> tuple[str, ...]:
     """Which terms there are.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LOSSES = ("itc", "itm", "mlm", "label")
 
@@ -58,11 +58,12 @@ class TuneOptions(BaseModel):
         True, description="Keep in memory what frozen layers give instead of doing them again."
     )
 
-    @model_validator(mode="after")
-    def _check_losses(self) -> "TuneOptions":
-        unknown = [name for name in self.losses if name not in LOSSES]
+    @field_validator("losses")
+    @classmethod
+    def _check_losses(cls, losses: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in losses if name not in LOSSES]
         if unknown:
-            raise ValueError(f"unknown losses {unknown}; known: {', '.join(LOSSES)}")
-        if self.losses and not {"itc", "label"} & set(self.losses):
+            raise ValueError(f"unknown losses {', '.join(unknown)}; known: {', '.join(LOSSES)}")
+        if losses and not {"itc", "label"} & set(losses):
             raise ValueError("one of itc and label is needed, which draw pictures to their texts")
-        return self
+        return losses

@@ -76,9 +76,10 @@ def hold_out(families: np.ndarray, shares: tuple[float, float], seed: int) -> Ho
     test, validation, training = (np.flatnonzero(part == number) for number in range(3))
     for name, places in (("test", test), ("validation", validation), ("training", training)):
         if len(places) < FEWEST_HELD_OUT:
+            other = "smaller" if name == "training" else "larger"
             raise UserError(
                 f"of {n:,} items with a picture and a text only {len(places)} are for {name}; "
-                f"at least {FEWEST_HELD_OUT} are needed: give more items, or a larger --holdout"
+                f"at least {FEWEST_HELD_OUT} are needed: give more items, or a {other} --holdout"
             )
     return Holdout(training, validation, test)
 

@@ -28,7 +28,8 @@ def processes(device: torch.device) -> Iterator[None]:
 
 def rank() -> int:
     """The number of this process; 0 speaks and writes."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    # Also before the processes have joined, and after they have parted.
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
 def world() -> int:

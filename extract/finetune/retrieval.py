@@ -22,7 +22,7 @@ def retrieval_recalls(images: Tensor, texts: Tensor, groups: Tensor) -> dict[str
     Returns:
         ``image_to_text@k`` and ``text_to_image@k`` for each of `CUTOFFS`: the share of the n that
         find a right answer among their k nearest by cosine. Of equal cosines the wrong answer
-        comes first, so that vectors that are all the same find nothing.
+        comes first, so that vectors that are all the same, or no numbers, find nothing.
     """
     images, texts = normalize(images.double(), dim=-1), normalize(texts.double(), dim=-1)
     image_ranks, text_ranks = _ranks(images, texts, groups), _ranks(texts, images, groups)
@@ -38,7 +38,7 @@ def _ranks(queries: Tensor, answers: Tensor, groups: Tensor) -> Tensor:
     for rows, own in zip(queries.split(BLOCK), groups.split(BLOCK), strict=True):
         cosines, right = rows @ answers.T, own[:, None] == groups[None, :]
         best = cosines.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
-        ranks.append(((cosines >= best) & ~right).sum(dim=1))
+        ranks.append((~(cosines < best) & ~right).sum(dim=1))
     return torch.cat(ranks)
 
 

@@ -58,8 +58,8 @@ def inputs_of(encoder, images, texts):
 
 
 def test_every_family_is_here():
-    # A pair is tested with its two models, of which offline is one.
-    assert set(FAMILIES) | {"pair"} == set(ENCODERS)
+    # A pair is tested with its two models, of which offline is one; a tuned encoder in test_tuned.
+    assert set(FAMILIES) | {"pair", "tuned"} == set(ENCODERS)
 
 
 def test_vectors_have_the_sizes_and_lengths_that_are_told(made, family):

@@ -109,14 +109,22 @@ class VlmoEncoder(Encoder):
         self._require("itm", "matching (ITM)")
         return self.model.itm_score(self.encode_joint(images, tokens))
 
-    def word_logits(self, images: Tensor, tokens: Tokens) -> Tensor:
+    def word_logits(self, images: Tensor, tokens: Tokens, places: Tensor | None = None) -> Tensor:
         """Which word each place of a text holds: (n, max_text_len, word pieces).
+
+        Args:
+            images: Collated pictures.
+            tokens: Collated texts of the same n items.
+            places: (n, longest) bool; only of these, m in all, and then (m, word pieces).
 
         Raises:
             UserError: The checkpoint lacks the head.
         """
         self._require("mlm", "masked language modelling (MLM)")
-        return self.model.mlm_score(self._joint(images, tokens)[:, : self.model.sizes.max_text_len])
+        words = self._joint(images, tokens)[:, : self.model.sizes.max_text_len]
+        if places is not None:
+            words = words[:, : places.shape[1]][places]
+        return self.model.mlm_score(words)
 
     def stages(self, modality: str) -> Sequence[Stage]:
         """The embedding, each layer, and the final norm with the head.
