@@ -35,7 +35,7 @@ from pipelines import extraction, finetuning, prepare, training
 from pipelines.cli import keep_freed_memory
 from pipelines.devices import resolve_device
 from pipelines.extraction import ExtractionConfig
-from pipelines.finetuning import FinetuneConfig
+from pipelines.finetune_config import FinetuneConfig
 from pipelines.progress import Reporter
 from pipelines.run_config import run_settings
 from pipelines.runs import METRICS

@@ -72,7 +72,7 @@ class Tuning:
     @property
     def steps(self) -> int:
         """Of an epoch."""
-        return len(self.holdout.training) // (self.batch * self.accumulate)
+        return len(self.holdout.training) // self.step_pairs
 
     @property
     def batch(self) -> int:
@@ -83,6 +83,11 @@ class Tuning:
     def accumulate(self) -> int:
         """Batches per step; no more than there are in an epoch."""
         return min(self.options.accumulate, len(self.holdout.training) // self.batch)
+
+    @property
+    def step_pairs(self) -> int:
+        """Pairs that a step sees."""
+        return self.batch * self.accumulate
 
     @property
     def chunk(self) -> int:
@@ -161,7 +166,7 @@ def _epoch(
         for name, value in terms.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.step += 1
-        on_step(tuning.batch * tuning.accumulate)
+        on_step(tuning.step_pairs)
         if state.step < tuning.steps:
             keep()
     means = {name: total / state.step for name, total in state.sums.items()}

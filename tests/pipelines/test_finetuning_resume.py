@@ -9,7 +9,7 @@ import torch
 from support.tiny_clip import write_gallery, write_tiny_clip
 from support.tuning import CONTROL, change_items, clip_words, results, told
 
-from pipelines import finetuning
+from pipelines import tuning_job
 from pipelines.checkpoints import Checkpoint
 
 EACH_STEP = ("--checkpoint-seconds", "0")
@@ -147,7 +147,7 @@ def test_an_interruption_without_a_checkpoint_promises_none(mmrec, monkeypatch):
     def dying(*arguments, **others):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetuning, "finetune", dying)
+    monkeypatch.setattr(tuning_job, "finetune", dying)
     outcome = mmrec("finetune --out ft", *CONTROL)
     assert (outcome.code, outcome.error) == (130, "error: interrupted")
 
