@@ -46,19 +46,26 @@ FASHION_TEXT = (
     "{prod_name}. {product_type_name}. {colour_group_name}. {graphical_appearance_name}. "
     "{detail_desc}"
 )
-LAST_BLOCKS = (r"image\.model\.(blocks\.6|conv_head|bn2)", r"encoder\.layer\.[45]\.=1e-4")
+LAST_BLOCKS = (r"image\.model\.(blocks\.6|conv_head|bn2)", r"encoder\.layer\.5\.")
 # What is added to the pair, and what of it is trained.
 REGIMES: dict[str, dict[str, Any]] = {
     "frozen": {"epochs": 30, "batch_size": 512, "weight_decay": 0.1},
     "last-blocks": {
         "train": LAST_BLOCKS,
         "encoder_rate": 1e-4,
-        "epochs": 12,
+        "epochs": 6,
         "batch_size": 512,
-        "chunk_size": 64,
+        "chunk_size": 512,
         "weight_decay": 0.1,
     },
-    "lora": {"lora": 8, "epochs": 4, "batch_size": 512, "chunk_size": 64, "weight_decay": 0.1},
+    "lora": {
+        "lora": 8,
+        "lora_layers": r"blocks\.6|layer\.[45]\.",
+        "epochs": 6,
+        "batch_size": 512,
+        "chunk_size": 512,
+        "weight_decay": 0.1,
+    },
 }
 MODELS = ("freedom", "vbpr")
 SEEDS = (0, 1, 2)
