@@ -143,7 +143,14 @@ def retrieval_rows(name: str, told: dict[str, Any]) -> Iterator[Row]:
 def films(workspace: Workspace, device: str, reporter: Reporter) -> Iterator[Row]:
     """The tuned pair's recalls, and test figures of recommenders on its features and others."""
     config = FinetuneConfig(
-        encoder="offline", out="pair_ft", dataset="films", device=device, projection=256
+        encoder="offline",
+        out="pair_ft",
+        dataset="films",
+        device=device,
+        projection=256,
+        epochs=60,
+        patience=15,
+        weight_decay=0.1,
     )
     folder = finetuning.run(config, workspace, reporter)
     yield from retrieval_rows("films/pair_ft", read_json(folder / "encoder.json"))

@@ -45,7 +45,25 @@ def lasting_spec(name: str, spec: str) -> str:
         name: As in `encoder_spec`.
         spec: What that gave, which may name a copy that does not last.
     """
-    return spec if name.partition(":")[0] in ENCODERS else f"{SIBLING}{name}"
+    return _absolute(spec) if name.partition(":")[0] in ENCODERS else f"{SIBLING}{name}"
+
+
+def _absolute(spec: str) -> str:
+    """The same spec with its files and folders named from the root, to be found from anywhere."""
+    family, colon, rest = spec.partition(":")
+    parts = []
+    for part in rest.split("+"):
+        # What may stand before a path: timm/ and st/ of a pair, an open_clip model; @PIXELS after.
+        before, slash, path = part.partition("/")
+        file, at, pixels = part.rpartition("@")
+        if Path(part).expanduser().exists():
+            part = str(Path(part).expanduser().absolute())
+        elif slash and Path(path).expanduser().exists():
+            part = f"{before}/{Path(path).expanduser().absolute()}"
+        elif at and Path(file).expanduser().exists():
+            part = f"{Path(file).expanduser().absolute()}@{pixels}"
+        parts.append(part)
+    return f"{family}{colon}{'+'.join(parts)}" if rest else spec
 
 
 def default_features(name: str) -> str:

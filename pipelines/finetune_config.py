@@ -10,7 +10,7 @@ from pipelines.config import Seed
 from pipelines.overwriting import Overwriting
 
 # What a setting of this kind is decides how training goes on, not what it comes to.
-CIRCUMSTANCES = {"device", "workers", "checkpoint_seconds", "keep_frozen", "merge"}
+CIRCUMSTANCES = {"device", "workers", "checkpoint_seconds", "keep_frozen", "chunk_size", "merge"}
 # Of these only what they name matters, whose digests are compared.
 NAMES = {"encoder", "dataset", "out"}
 

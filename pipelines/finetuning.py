@@ -6,23 +6,17 @@ from typing import Any
 
 import click
 
-from extract.encoders.tuned import (
-    merge_folder,
-    read_recipe,
-)
+from extract.encoders.tuned import FAMILY, merge_folder, read_recipe
 from extract.finetune.processes import local_device, processes, rank
 from extract.locking import locked
 from pipelines.cli import common_options
 from pipelines.config import options_of, resolve
 from pipelines.devices import resolve_device
-from pipelines.encoder_specs import (
-    ENCODER_FORMS,
-    check_new_name,
-    check_not_needed,
-)
+from pipelines.encoder_specs import ENCODER_FORMS, check_new_name, check_not_needed, encoder_spec
 from pipelines.finetune_config import FinetuneConfig
 from pipelines.progress import Reporter
-from pipelines.tuning_job import TuningJob, check_free, describe
+from pipelines.tuned_folders import check_free, describe
+from pipelines.tuning_job import TuningJob
 from pipelines.workspace import Workspace
 
 
@@ -46,15 +40,15 @@ def run(config: FinetuneConfig, workspace: Workspace, reporter: Reporter) -> Pat
     dataset.require_prepared()
     check_new_name(config.out)
     folder = dataset.encoder(config.out)
+    if bool(config.merge) == bool(config.encoder):
+        raise click.UsageError("Give one of --encoder and --merge.")
     if config.merge:
         with locked(folder, "merging an encoder into"):
             check_free(folder, config)
-            source = dataset.encoder(config.merge)
+            source = Path(encoder_spec(config.merge, dataset).removeprefix(f"{FAMILY}:"))
             check_not_needed(folder, read_recipe(source)[0].base)
             merge_folder(source, folder, describe(config, dataset) | {"merged": config.merge})
         return folder
-    if not config.encoder:
-        raise click.UsageError("Missing option '--encoder'.")
     device = local_device(resolve_device(config.device))
     with processes(device):
         speaker = Reporter(quiet=True) if rank() > 0 else reporter

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,24 @@ import torch
 
 from extract.encoders import create_encoder
 from extract.encoders.adaptation import adapt, with_defaults
-from extract.encoders.tuned import (
-    DESCRIPTION,
-    WEIGHTS,
-    Recipe,
-    save_tuned,
-)
+from extract.encoders.tuned import DESCRIPTION, WEIGHTS, Recipe, save_tuned
 from extract.errors import UserError
 from extract.files import digest
-from extract.finetune.loop import Tuned, Tuning, finetune
+from extract.finetune.loop import Tuned, finetune
 from extract.finetune.material import Material, read_pairs
 from extract.finetune.objective import Objective, choose_terms
 from extract.finetune.optimizer import choose_trained
 from extract.finetune.pairs import families, hold_out
 from extract.finetune.processes import rank
 from extract.finetune.state import State, trained_weights
+from extract.finetune.tuning import Tuning
 from pipelines.bars import modality_bars
 from pipelines.catalogue import read_catalogue
 from pipelines.checkpoints import Checkpoint
-from pipelines.encoder_specs import (
-    check_not_needed,
-    encoder_spec,
-    lasting_spec,
-)
+from pipelines.encoder_specs import check_not_needed, encoder_spec, lasting_spec
 from pipelines.finetune_config import FinetuneConfig
 from pipelines.progress import Reporter, print_table
+from pipelines.tuned_folders import check_free, describe, knows_held_out
 from pipelines.tuning_tables import recalls_line, recalls_table
 from pipelines.workspace import Dataset, read_json, read_table
 
@@ -76,6 +68,12 @@ class TuningJob:
             self.reporter.say(f"{self.folder} is finished already, nothing is to be done")
             return
         checkpoint = self._checkpoint(made_from)
+        if knows_held_out(self.spec, config, self.dataset):
+            self.reporter.say(
+                f"warning: {config.encoder} was tuned with other items held out, so that it may "
+                "know those that are held out now; to judge fairly give the same --seed, --holdout "
+                "and --holdout-column"
+            )
         torch.manual_seed(config.seed)
         adaptation = with_defaults(config.adaptation, base)
         encoder, added = adapt(base, adaptation)
@@ -121,6 +119,11 @@ class TuningJob:
                 )
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(self._way_on()) from error
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"the memory of {self.device} does not suffice ({str(error).splitlines()[0]}); "
+                f"give a smaller --chunk-size than {tuning.chunk}, which changes no gradient"
+            ) from error
 
     def _tuning(self, encoder: Any, added: tuple[str, ...], material: Material) -> Tuning:
         config = self.config
@@ -228,32 +231,9 @@ class TuningJob:
         print_table(recalls_table(tuned, _sizes(tuning)))
 
 
-def check_free(folder: Path, config: FinetuneConfig) -> None:
-    """Refuse to write over a finished encoder, unless told to.
-
-    Raises:
-        UserError: There is one.
-    """
-    if (folder / DESCRIPTION).is_file() and not config.overwrite:
-        raise UserError(
-            f"{folder} holds an encoder that was made otherwise; give this one another name with "
-            "--out, or replace that one with --overwrite"
-        )
-
-
 def _plain(value: Any) -> Any:
     """Something that can be looked up: a list, such as of categories, as its text."""
     return str(value) if isinstance(value, list | dict) else value
-
-
-def describe(config: FinetuneConfig, dataset: Dataset) -> dict[str, Any]:
-    """What ``encoder.json`` says of where an encoder comes from."""
-    return {
-        "name": config.out,
-        "dataset": dataset.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": config.model_dump(mode="json", exclude_none=True),
-    }
 
 
 def _sizes(tuning: Tuning) -> dict[str, int]:

@@ -90,5 +90,5 @@ def with_defaults(adaptation: Adaptation, encoder: Encoder) -> Adaptation:
         )
     if adaptation.projection is not None:
         return adaptation
-    size = 0 if encoder.log_scales else USUAL_PROJECTION
+    size = 0 if encoder.shares_space else USUAL_PROJECTION
     return adaptation.model_copy(update={"projection": size})

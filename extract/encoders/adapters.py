@@ -9,7 +9,7 @@ import re
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from extract.encoders.base import Encoder, to_device
 
@@ -17,29 +17,10 @@ from extract.encoders.base import Encoder, to_device
 ADAPTER_WEIGHT = re.compile(r"\.(lora_[AB]|\w+_bottleneck)\.")
 
 
-def adapter_state(encoder: Encoder) -> dict[str, Tensor]:
-    """The weights of an encoder's adapters, and nothing else, by name.
-
-    ``load_state_dict`` with ``strict=False`` puts them into an encoder that has the same adapters.
-    """
-    return {
-        name: parameter.detach()
-        for name, parameter in encoder.named_parameters()
-        if ADAPTER_WEIGHT.search(name)
-    }
-
-
 def train_adapters_only(encoder: Encoder) -> None:
     """Let gradients reach the adapters and freeze all other weights."""
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(bool(ADAPTER_WEIGHT.search(name)))
-
-
-def trainable_share(encoder: Encoder) -> float:
-    """The share of an encoder's weights that is trained, from 0 to 1."""
-    sizes = [(weight.numel(), weight.requires_grad) for weight in encoder.parameters()]
-    total = sum(size for size, _ in sizes)
-    return sum(size for size, trained in sizes if trained) / total if total else 0.0
 
 
 def block_modules(encoder: Encoder) -> dict[str, nn.Module]:

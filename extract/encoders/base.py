@@ -92,6 +92,8 @@ class Encoder(nn.Module, ABC):
 
     dims: Mapping[str, int] = MappingProxyType({})
     token_dims: Mapping[str, int] = MappingProxyType({})
+    # Whether its pictures and texts lie in one space, so that their cosine means something.
+    shares_space: bool = True
     # With what the names of weights begin that belong to the picture side; all others are the
     # text's.
     image_parts: tuple[str, ...] = ()
@@ -175,12 +177,12 @@ class Encoder(nn.Module, ABC):
         not tell its steps is a single one.
         """
         towers = {"image": self.encode_image, "text": self.encode_text}
-        own = tuple(
-            parameter
-            for name, parameter in self.named_parameters()
-            if name.startswith(self.image_parts) == (modality == "image")
-        )
-        return (Stage(towers[modality], own),)
+        sides: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, parameter in self.named_parameters():
+            sides[name.startswith(self.image_parts)].append(parameter)
+        # Where the names do not tell the sides apart every weight may be of either.
+        own = sides[modality == "image"] if all(sides.values()) else list(self.parameters())
+        return (Stage(towers[modality], tuple(own)),)
 
     def encode(self, inputs: Inputs) -> dict[str, Tensor]:
         """The vectors of a batch, differentiable.

@@ -38,7 +38,7 @@ class HFEncoder(Encoder):
         tokenizer: Its tokenizer.
     """
 
-    image_parts = ("model.vision", "model.visual")
+    image_parts = ("model.vision", "model.visual", "model.image_")
 
     def __init__(self, spec: str, model: Any, processor: Any, tokenizer: Any) -> None:
         config = model.config

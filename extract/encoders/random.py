@@ -28,6 +28,8 @@ class RandomEncoder(Encoder):
         dim: The vector size of both modalities.
     """
 
+    shares_space = False
+
     def __init__(self, dim: int) -> None:
         super().__init__(
             spec=f"random:{dim}",

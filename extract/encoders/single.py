@@ -138,6 +138,7 @@ class PairEncoder(Encoder):
     """
 
     image_parts = ("image.",)
+    shares_space = False
 
     def __init__(self, spec: str, image: TimmTower, text: SentenceTower) -> None:
         super().__init__(

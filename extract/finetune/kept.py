@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from extract.encoders.base import Encoder, Stage
+from extract.encoders.base import Encoder, Stage, to_device
 
+# Of the free memory, that states may take: the rest is for training.
+MEMORY_SHARE = 0.6
 # A tensor of n rows, or a mapping of such tensors: see `Stage`.
 State = Any
 
@@ -24,14 +27,24 @@ class Kept:
 
     Attributes:
         states: One for each pair, on the CPU, without the dimension of the batch, without padding.
+        nbytes: What they take in memory.
     """
 
     states: list[State] = field(default_factory=list)
+    nbytes: int = 0
 
-    def add(self, batch: State) -> None:
-        """Take in the states of more pairs."""
-        rows = len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
-        self.states += [_row(batch, row) for row in range(rows)]
+    def add(self, batch: State, rows: Sequence[int] | None = None) -> None:
+        """Take in the states of more pairs: all of a batch, or some of its rows."""
+        if rows is None:
+            rows = range(len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch))
+        new = [_row(batch, row) for row in rows]
+        self.nbytes += sum(_size(state) for state in new)
+        self.states += new
+
+    def fits(self, pairs: int) -> bool:
+        """Whether the states of so many pairs, if they are all like these, fit the free memory."""
+        missing = (pairs - len(self.states)) * self.nbytes / max(len(self.states), 1)
+        return missing <= MEMORY_SHARE * psutil.virtual_memory().available
 
     def take(self, places: Sequence[int]) -> State:
         """A batch of pairs, padded to its longest."""
@@ -39,21 +52,14 @@ class Kept:
 
     def reordered(self, places: Sequence[int]) -> "Kept":
         """The same states, those of the given places."""
-        return Kept([self.states[place] for place in places])
+        states = [self.states[place] for place in places]
+        return Kept(states, sum(map(_size, states)))
 
     @property
     def is_vectors(self) -> bool:
-        """Whether a state is no more than a vector."""
-        return all(not isinstance(state, Mapping) and state.dim() == 1 for state in self.states)
-
-    @property
-    def nbytes(self) -> int:
-        """What they take in memory."""
-        return sum(
-            tensor.nbytes
-            for state in self.states
-            for tensor in (state.values() if isinstance(state, Mapping) else (state,))
-        )
+        """Whether a state is no more than a vector; all of a tower are alike."""
+        first = self.states[0]
+        return not isinstance(first, Mapping) and first.dim() == 1
 
 
 def frozen_steps(encoder: Encoder, modality: str) -> tuple[list[Stage], list[Stage]]:
@@ -69,6 +75,17 @@ def run_steps(stages: Sequence[Stage], state: State) -> State:
     for stage in stages:
         state = stage.run(state)
     return state
+
+
+@torch.no_grad()
+def run_frozen(stages: Sequence[Stage], inputs: Any, device: torch.device) -> State:
+    """What frozen steps give of collated inputs, without a graph."""
+    return run_steps(stages, to_device(inputs, device))
+
+
+def _size(state: State) -> int:
+    tensors = state.values() if isinstance(state, Mapping) else (state,)
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _row(state: State, row: int) -> State:

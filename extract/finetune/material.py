@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from extract.catalog import Catalog
-from extract.encoders.base import Encoder, to_device
+from extract.encoders.base import Encoder, Stage, to_device
 from extract.errors import UserError
-from extract.finetune.kept import Kept, frozen_steps, run_steps
+from extract.finetune.kept import Kept, frozen_steps, run_frozen, run_steps
 from extract.finetune.pairs import duplicate_groups
 from extract.loader import PreparedBatch, default_workers, prepared_batches
 
@@ -126,7 +126,8 @@ def read_pairs(
         catalog: The items.
         device: Where the encoder is.
         workers: Threads or processes that decode; None for as many as suit the machine.
-        keep: Whether what frozen steps give is kept. Without it they are done again each time.
+        keep: Whether what frozen steps give is kept, as far as the memory suffices. Otherwise they
+            are done again each time.
         progress: Told a modality and how many more items are through with it.
 
     Raises:
@@ -135,50 +136,75 @@ def read_pairs(
     encoder.eval()
     workers = default_workers(device) if workers is None else workers
     keep = keep and type(encoder).encode_views is Encoder.encode_views
-    frozen = {name: frozen_steps(encoder, name)[0] for name in MODALITIES}
-    kept = {name: Kept() for name in MODALITIES if keep and frozen[name]}
-    rows: list[int] = []
-    pictures: list[bytes] = []
-    tokens: list[list[int]] = []
-    batches = [list(some) for some in _pieces(range(len(catalog)), READ)]
-    prepared = prepared_batches(encoder, catalog, MODALITIES, batches, workers, device)
-    with torch.no_grad():
-        for numbers, batch in zip(batches, prepared, strict=True):
-            digests = dict(zip(batch.image_rows, batch.image_digests, strict=True))
-            usable = [place for place in digests if batch.tokens[place] is not None]
-            rows += [numbers[place] for place in usable]
-            pictures += [digests[place] for place in usable]
-            tokens += [batch.tokens[place] or [] for place in usable]
-            if usable and "image" in kept:
-                state = run_steps(frozen["image"], to_device(batch.images, device))
-                of = [batch.image_rows.index(place) for place in usable]
-                found = Kept()
-                found.add(state)
-                kept["image"].states += found.reordered(of).states
-            progress("image", len(numbers))
-        if not rows:
-            raise UserError(
-                f"none of the {len(catalog):,} items has both a picture and a text that can be "
-                "used, and pairs of them are what an encoder is tuned on"
-            )
-        if "text" in kept:
-            kept["text"] = _keep_texts(encoder, tokens, device, progress)
-    groups = duplicate_groups(pictures, [tuple(ids) for ids in tokens])
-    return Material(encoder, catalog, device, workers, np.array(rows), groups, tokens, kept)
+    steps = {name: frozen_steps(encoder, name) for name in MODALITIES}
+    kept = {name: Kept() for name in MODALITIES if keep and steps[name][0]}
+    usable = _Usable([], [], [])
+    batches = _pieces(range(len(catalog)), READ)
+    prepared = prepared_batches(encoder, catalog, MODALITIES, map(list, batches), workers, device)
+    for rows, batch in zip(batches, prepared, strict=True):
+        places = usable.add(rows, batch)
+        if places and "image" in kept:
+            states = run_frozen(steps["image"][0], batch.images, device)
+            kept["image"].add(states, [batch.image_rows.index(place) for place in places])
+            if not kept["image"].fits(len(catalog)):
+                del kept["image"]
+        progress("image", len(rows))
+    if not usable.rows:
+        raise UserError(
+            f"none of the {len(catalog):,} items has both a picture and a text that can be used, "
+            "and pairs of them are what an encoder is tuned on"
+        )
+    if "text" in kept:
+        texts = _keep_texts(encoder, steps["text"][0], usable.tokens, device, progress)
+        kept = {name: each for name, each in (kept | {"text": texts}).items() if each is not None}
+    return Material(
+        encoder=encoder,
+        catalog=catalog,
+        device=device,
+        workers=workers,
+        rows=np.array(usable.rows),
+        groups=duplicate_groups(usable.pictures, [tuple(ids) for ids in usable.tokens]),
+        tokens=usable.tokens,
+        kept=kept,
+    )
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """The rows that have a picture and a text that can be used, and what they show and say."""
+
+    rows: list[int]
+    pictures: list[bytes]
+    tokens: list[list[int]]
+
+    def add(self, rows: Sequence[int], batch: PreparedBatch) -> list[int]:
+        """Take in a batch; gives the places in it of those that can be used."""
+        digests = dict(zip(batch.image_rows, batch.image_digests, strict=True))
+        places = [place for place in digests if batch.tokens[place] is not None]
+        self.rows.extend(rows[place] for place in places)
+        self.pictures.extend(digests[place] for place in places)
+        self.tokens.extend(batch.tokens[place] or [] for place in places)
+        return places
 
 
 def _keep_texts(
     encoder: Encoder,
+    steps: Sequence[Stage],
     tokens: Sequence[list[int]],
     device: torch.device,
     progress: Callable[[str, int], None],
-) -> Kept:
-    """What the frozen steps give of each text; the longest first, so that there is no padding."""
-    steps, kept = frozen_steps(encoder, "text")[0], Kept()
+) -> Kept | None:
+    """What frozen steps give of each text; the longest first, so that there is little padding.
+
+    None where the memory does not suffice.
+    """
+    kept = Kept()
     order = np.argsort([-len(ids) for ids in tokens], kind="stable")
     for some in _pieces(order, READ):
         batch = encoder.collate({"text": [tokens[place] for place in some]})["text"]
-        kept.add(run_steps(steps, to_device(batch, device)))
+        kept.add(run_frozen(steps, batch, device))
+        if not kept.fits(len(tokens)):
+            return None
         progress("text", len(some))
     return kept.reordered(np.argsort(order).tolist())
 

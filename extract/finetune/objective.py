@@ -215,15 +215,18 @@ def choose_terms(encoder: Encoder, options: TuneOptions, has_labels: bool) -> tu
     Raises:
         UserError: The encoder, or the data, have not what a term needs.
     """
-    joint = isinstance(encoder, JointEncoder)
     # A checkpoint that was tuned for retrieval has lost the other heads.
     heads = encoder.heads if isinstance(encoder, JointEncoder) else ()
     usual = ("itc", *(name for name in ("itm", "mlm") if name in heads))
     terms = options.losses or (*usual, *(("label",) if has_labels else ()))
-    if not joint and {"itm", "mlm"} & set(terms):
+    lacking = {"itm", "mlm"} & set(terms) - set(heads)
+    if lacking:
+        why = (
+            "has lost that head" if heads else "was not made to judge a picture and a text together"
+        )
         raise UserError(
-            f"the encoder {encoder.spec} does not see a picture and a text together, so it can "
-            "have neither itm nor mlm; use --losses itc"
+            f"the encoder {encoder.spec} {why}, so it cannot have the loss "
+            f"{' and '.join(sorted(lacking))}; use --losses {','.join(usual)}"
         )
     if "label" in terms and not has_labels:
         raise UserError("the loss label needs a column of labels; give --label-column")

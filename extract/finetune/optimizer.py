@@ -12,7 +12,7 @@ from extract.errors import UserError
 from extract.finetune.options import TuneOptions
 
 ALL, NONE = "all", "none"
-# Where rates are at the end, as a share of their peak.
+# Weights that an error names.
 NAMES_TOLD = 6
 
 
@@ -122,16 +122,25 @@ def _rules(options: TuneOptions, something_added: bool) -> list[tuple[re.Pattern
     for text in wanted:
         if text == NONE:
             continue
-        pattern, equals, rate = text.rpartition("=")
-        if not equals:
-            pattern, rate = text, str(options.encoder_rate)
+        pattern, rate = _split_rate(text, options.encoder_rate)
         try:
-            rules.append((re.compile("" if pattern == ALL else pattern), float(rate)))
+            if not (math.isfinite(rate) and rate > 0):
+                raise ValueError("a rate is above 0")
+            rules.append((re.compile("" if pattern == ALL else pattern), rate))
         except (re.error, ValueError) as error:
             raise UserError(
                 f"--train takes all, none, PATTERN or PATTERN=RATE, found {text!r} ({error})"
             ) from error
     return rules
+
+
+def _split_rate(text: str, usual: float) -> tuple[str, float]:
+    """A pattern and its rate; an equals sign may also be the pattern's own."""
+    pattern, equals, rate = text.rpartition("=")
+    try:
+        return (pattern, float(rate)) if equals else (text, usual)
+    except ValueError:
+        return text, usual
 
 
 def _rate(name: str, rules: list[tuple[re.Pattern[str], float]], options: TuneOptions) -> float:

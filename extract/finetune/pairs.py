@@ -16,6 +16,8 @@ from extract.errors import UserError
 
 # A ranking of fewer pairs says nothing of which encoder is better.
 FEWEST_HELD_OUT = 2
+# Of a held-out part, that a family may be.
+LARGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,12 @@ def hold_out(families: np.ndarray, shares: tuple[float, float], seed: int) -> Ho
     """
     n = len(families)
     order = np.random.default_rng(seed).permutation(families.max() + 1 if n else 0)
+    # One that would fill a part alone, such as of all items with a placeholder for a picture, comes
+    # last, which is for training.
+    sizes = np.bincount(families, minlength=len(order))
+    order = order[np.argsort(sizes[order] > LARGEST_SHARE * min(shares) * n, kind="stable")]
     drawn = np.argsort(order)[families]  # when a pair's family is drawn
-    sizes = np.bincount(families, minlength=len(order))[order]
+    sizes = sizes[order]
     before = np.concatenate([[0], np.cumsum(sizes)[:-1]]) if len(order) else sizes
     # A family belongs to the part in which its first pair falls.
     bounds = np.array([shares[1], shares[0] + shares[1]]) * n

@@ -5,7 +5,7 @@ picture is contrasted with the texts of all processes; gradients are added up.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,6 +19,8 @@ def processes(device: torch.device) -> Iterator[None]:
     if "RANK" not in os.environ or dist.is_initialized():
         yield
         return
+    if device.type == "cuda":  # or each would hold some memory of the first GPU, too
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
@@ -53,11 +55,37 @@ def gather(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every process the sum of all processes' gradients."""
+def same_everywhere(value: float, device: torch.device) -> float:
+    """The first process's number, so that all decide alike."""
+    if world() == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.broadcast(shared, 0)
+    return shared.item()
+
+
+def anywhere(flag: bool, device: torch.device) -> bool:
+    """Whether it is so in any process."""
+    if world() == 1:
+        return flag
+    shared = torch.tensor(float(flag), device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return bool(shared)
+
+
+def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Give every process the sum of all processes' gradients.
+
+    A weight that has none anywhere keeps none, so that the optimizer leaves it alone.
+    """
     if world() == 1:
         return
-    for parameter in parameters:
-        if parameter.grad is None:  # a part that saw nothing here may have seen something elsewhere
+    has = torch.tensor([float(p.grad is not None) for p in parameters])
+    has = has.to(parameters[0].device)
+    dist.all_reduce(has)
+    for parameter, somewhere in zip(parameters, has.tolist(), strict=True):
+        if not somewhere:
+            continue
+        if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)

@@ -1,4 +1,7 @@
-"""Everything that fine-tuning changes, so that it can go on as if it had never stopped."""
+"""Everything that fine-tuning changes, so that it can go on as if it had never stopped.
+
+With several processes that holds of all but the dropout of those beside the first.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 
 from extract.encoders.base import Encoder
 from extract.errors import UserError
+from extract.finetune.processes import rank
 
 # Of an epoch: its number, mean loss terms, seconds, and the recalls if it was validated.
 Record = dict[str, Any]
@@ -94,9 +98,7 @@ class TuneState:
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
             self.scaler.load_state_dict(state["scaler"])
-            torch.set_rng_state(state["torch"])
-            if self._on_cuda and state["cuda"] is not None:
-                torch.cuda.set_rng_state(state["cuda"], self._device)
+            self._resume_random(state)
             self.epoch, self.step = int(state["epoch"]), int(state["step"])
             self.sums, self.history = dict(state["sums"]), list(state["history"])
             self.best_epoch, self.best_value = int(state["best_epoch"]), float(state["best_value"])
@@ -107,6 +109,15 @@ class TuneState:
                 f"the state that was saved does not fit this encoder ({error!r:.200}); it is of "
                 "other settings or another version: start anew with --overwrite"
             ) from error
+
+    def _resume_random(self, state: State) -> None:
+        if rank() > 0:
+            # The saved state is the first process's; others must not drop what that one drops.
+            torch.manual_seed(hash((rank(), int(state["epoch"]), int(state["step"]))))
+            return
+        torch.set_rng_state(state["torch"])
+        if self._on_cuda and state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self._device)
 
     @property
     def _device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""One step of training in memory that does not grow with the batch (gradient caching).
+"""A contrastive gradient whose activations do not grow with the batch (gradient caching).
 
 A contrastive loss couples all pairs of a batch, so that its plain graph holds all of their
 activations. It sees them through their vectors only: all are encoded chunk by chunk without a

@@ -5,11 +5,19 @@ import pickle
 
 import pytest
 import torch
-from support.adapted import FAMILIES, TinyEncoders, fill_adapters, inputs_of, pull, vectors_of
+from support.adapted import (
+    FAMILIES,
+    TinyEncoders,
+    adapter_state,
+    fill_adapters,
+    inputs_of,
+    pull,
+    trainable_share,
+    vectors_of,
+)
 from torch import nn
 
 from extract.encoders import create_encoder
-from extract.encoders.adapters import adapter_state, trainable_share
 from extract.encoders.attention import ProjectedAttention
 from extract.encoders.lora import add_lora, choose_layers, merge_adapters
 from extract.errors import UserError

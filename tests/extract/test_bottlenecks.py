@@ -8,15 +8,16 @@ import torch
 from support.adapted import (
     FAMILIES,
     TinyEncoders,
+    adapter_state,
     fill_adapters,
     frozen_copy,
     inputs_of,
     pull,
+    trainable_share,
     vectors_of,
 )
 
 from extract.encoders import create_encoder
-from extract.encoders.adapters import adapter_state, trainable_share
 from extract.encoders.bottlenecks import add_bottlenecks
 from extract.encoders.lora import add_lora, merge_adapters
 from extract.errors import UserError

@@ -103,3 +103,22 @@ def fill_adapters(encoder, found_in=""):
         for name, weight in encoder.named_parameters():
             if ADAPTER_WEIGHT.search(name) and found_in in name:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
+
+
+def adapter_state(encoder):
+    """The weights of an encoder's adapters, and nothing else, by name.
+
+    ``load_state_dict`` with ``strict=False`` puts them into an encoder that has the same adapters.
+    """
+    return {
+        name: parameter.detach()
+        for name, parameter in encoder.named_parameters()
+        if ADAPTER_WEIGHT.search(name)
+    }
+
+
+def trainable_share(encoder):
+    """The share of an encoder's weights that is trained, from 0 to 1."""
+    sizes = [(weight.numel(), weight.requires_grad) for weight in encoder.parameters()]
+    total = sum(size for size, _ in sizes)
+    return sum(size for size, trained in sizes if trained) / total if total else 0.0

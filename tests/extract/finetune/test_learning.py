@@ -16,12 +16,13 @@ from support.tiny_vlmo import write_tiny_vlmo
 from extract.catalog import Catalog
 from extract.encoders import create_encoder
 from extract.encoders.loading import library
-from extract.finetune.loop import Tuning, finetune
+from extract.finetune.loop import finetune
 from extract.finetune.material import read_pairs
 from extract.finetune.objective import Objective
 from extract.finetune.optimizer import choose_trained
 from extract.finetune.options import TuneOptions
 from extract.finetune.pairs import hold_out
+from extract.finetune.tuning import Tuning
 from pipelines.catalogue import read_catalogue
 from pipelines.cli import run
 from pipelines.workspace import Workspace

@@ -10,13 +10,14 @@ from extract.catalog import Catalog
 from extract.encoders import create_encoder
 from extract.encoders.projected import ProjectedEncoder
 from extract.errors import UserError
-from extract.finetune.loop import Tuning, finetune
+from extract.finetune.loop import finetune
 from extract.finetune.material import read_pairs
 from extract.finetune.objective import Objective
 from extract.finetune.options import TuneOptions
 from extract.finetune.pairs import hold_out
 from extract.finetune.retrieval import retrieval_recalls
 from extract.finetune.state import trained_weights
+from extract.finetune.tuning import Tuning
 
 CPU = torch.device("cpu")
 RATE = 0.5

@@ -12,13 +12,14 @@ from extract.catalog import Catalog
 from extract.encoders.adaptation import Adaptation, adapt
 from extract.errors import UserError
 from extract.finetune import material as material_module
-from extract.finetune.loop import Tuning, finetune
+from extract.finetune.loop import finetune
 from extract.finetune.material import read_pairs
 from extract.finetune.objective import Objective
 from extract.finetune.optimizer import choose_trained
 from extract.finetune.options import TuneOptions
 from extract.finetune.pairs import hold_out
 from extract.finetune.state import trained_weights
+from extract.finetune.tuning import Tuning
 
 CPU = torch.device("cpu")
 PAIRS = 30

@@ -74,7 +74,9 @@ def test_what_is_trained(train, added, expected):
     [
         (("nose",), "--train nose fits no weight of small; some of its 8: eye.0.weight"),
         (("eye[",), "PATTERN or PATTERN=RATE, found 'eye\\['"),
-        (("eye=fast",), "found 'eye=fast'"),
+        (("eye=-1",), "found 'eye=-1' \\(a rate is above 0\\)"),
+        (("eye=nan",), "a rate is above 0"),
+        (("eye=fast",), "--train eye=fast fits no weight"),
         (("none",), "nothing of small is trained; give --train"),
     ],
 )

@@ -62,6 +62,15 @@ def test_whole_families_are_held_out():
     assert not np.array_equal(parts.test, other.test)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_family_that_would_fill_a_part_is_for_training(seed):
+    """Such as of all items with one placeholder for a picture."""
+    numbers = np.concatenate([np.zeros(300, dtype=int), np.arange(1, 701)])
+    parts = hold_out(numbers, (0.05, 0.05), seed)
+    assert set(range(300)) <= set(parts.training)
+    assert (len(parts.validation), len(parts.test)) == (50, 50)
+
+
 def test_too_few_to_hold_out_are_told():
     with pytest.raises(UserError, match="of 10 items with a picture and a text only 1 are for"):
         hold_out(np.arange(10), (0.1, 0.1), seed=0)
