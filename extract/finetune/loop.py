@@ -171,6 +171,6 @@ def _require_finite(terms: Mapping[str, Tensor], state: TuneState, device: torch
     if anywhere(bool(bad), device):
         told = " and ".join(bad or terms)
         raise UserError(
-            f"the loss {told} is not finite at step {state.step + 1} of epoch {state.epoch + 1}; use "
-            "a smaller --learning-rate or --encoder-rate, or --precision fp32 or bf16"
+            f"the loss {told} is not finite at step {state.step + 1} of epoch {state.epoch + 1}; "
+            "use a smaller --learning-rate or --encoder-rate, or --precision fp32 or bf16"
         )

@@ -53,7 +53,7 @@ def times(folder):
         ("--out a/b", "is named like a folder"),
         ("--out .x", "is named like a folder"),
         ("--losses itm", "losses: value error, one of itc and label is needed"),
-        ("--losses itc,itm", "it can have neither itm nor mlm; use --losses itc"),
+        ("--losses itc,itm", "it cannot have the loss itm; use --losses itc"),
         ("--losses itc,foo", "losses: value error, unknown losses foo; known: itc, itm, mlm"),
         ("--losses label", "the loss label needs a column of labels; give --label-column"),
         ("--train nose", "--train nose fits no weight of random:16"),
@@ -71,8 +71,6 @@ def times(folder):
         ("--encoder ftt", "unknown encoder 'ftt'; did you mean 'ft'?"),
         ("--encoder clip:/nowhere", "names the folder /nowhere, which does not exist"),
         ("--dataset shup", "unknown data set 'shup'; did you mean 'shop'"),
-        ("--merge nothing", "nothing has no encoder.json, so there is no finished encoder in it"),
-        ("--merge ft", "ft has no LoRA adapters, so there is nothing to merge"),
         ("--device cuda:99", "device cuda:99 was asked for"),
         ("--patience 0", "patience: input should be greater"),
         ("--encoder-rate inf", "encoder_rate: input should be a finite number"),
@@ -101,10 +99,18 @@ def test_refusals_of_an_encoder_with_weights(refused, shop, spec, words, expecte
     assert not (shop / "encoders" / "new" / "encoder.json").exists()
 
 
-def test_an_encoder_is_needed(mmrec, shop):
-    outcome = mmrec("finetune --out ft")
+def test_what_cannot_be_merged(tune, refused):
+    tune()
+    assert "unknown encoder 'nothing'" in refused("finetune --merge nothing --out new")
+    told = refused("finetune --merge ft --out new")
+    assert "ft has no LoRA adapters, so there is nothing to merge" in told
+
+
+@pytest.mark.parametrize("words", ["", "--encoder offline --merge ft"])
+def test_an_encoder_is_needed(mmrec, shop, words):
+    outcome = mmrec(f"finetune --out ft {words}")
     assert outcome.code == 2
-    assert "Missing option '--encoder'" in outcome.error
+    assert "Give one of --encoder and --merge" in outcome.error
     assert not (shop / "encoders").exists()
 
 
