@@ -66,6 +66,7 @@ bench: install  ## Slow measurements (hours): published figures, both stages' sp
 	$(BIN)/python -m benchmarks.published
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.recommend
+	$(BIN)/python -m benchmarks.finetune
 	$(BIN)/python -m benchmarks.kills
 	$(BIN)/python -m benchmarks.resume
 

@@ -7,9 +7,9 @@ of one product held out together; the ``offline`` pair with projections, its tow
 its last blocks trained, then LoRA. ``films``: MovieLens-100K with posters and overviews; the pair
 is tuned, and ``freedom`` and ``vbpr`` are trained on its features and on those of ``offline``,
 three seeds each. The data are no part of the project; what is absent is left out, and said to be.
-``speed``: pairs a second of a step of training, beside the matrix rate of the machine; the weights
-are random, which decides no speed. With ``--workspace`` finished encoders, features and runs are
-not made again.
+``speed``: pairs a second of a contrastive gradient, the dearest part of a step, beside the matrix
+rate of the machine; the weights are random, which decides no speed. With ``--workspace`` finished
+encoders, features and runs are not made again.
 """
 
 import csv
@@ -184,14 +184,14 @@ def _figures(
 
 
 def speed(device: torch.device, quick: bool) -> Iterator[Row]:
-    """Pairs a second of contrastive steps, and the share of the machine's matrix rate."""
+    """Pairs a second of contrastive gradients, and the share of the machine's matrix rate."""
     on_gpu = device.type == "cuda"
     name, batch, chunk = ("ViT-B-16", 1024, 256) if on_gpu else ("ViT-B-32", 16, 8)
     precisions = ("bf16",) if on_gpu or quick else ("fp32", "bf16")
     encoder = open_clip_encoder(name).to(device)
     for precision in precisions:
         for size in (chunk, batch):
-            pairs, flops = _step_rate(encoder, device, precision, batch, size, 20 if on_gpu else 2)
+            pairs, flops = step_rate(encoder, device, precision, batch, size, 20 if on_gpu else 2)
             peak = _matrix_rate(device, precision)
             told = f"{name.lower()}-{precision}/chunk-{size}"
             floor = flops / peak
@@ -199,7 +199,7 @@ def speed(device: torch.device, quick: bool) -> Iterator[Row]:
             yield Row(f"finetune/{told}/flops", flops / 1e9, "GFLOP per pair, one pass")
 
 
-def _step_rate(
+def step_rate(
     encoder: Encoder, device: torch.device, precision: str, batch: int, chunk: int, rounds: int
 ) -> tuple[float, float]:
     """Pairs a second, and the operations that a pair needs once forward and once backward."""
