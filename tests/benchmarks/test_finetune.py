@@ -27,7 +27,8 @@ def test_recalls_stand_beside_those_before():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_is_measured(precision, tmp_path):
+def test_a_step_is_measured(precision, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.finetune.TOKENS", 16)
     encoder = create_encoder(write_tiny_clip(tmp_path))
     pairs, flops = step_rate(encoder, torch.device("cpu"), precision, 4, 2, 1)
     assert pairs > 0
