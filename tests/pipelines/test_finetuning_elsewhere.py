@@ -46,7 +46,9 @@ def test_two_processes_come_to_what_one_does(mmrec, shop, tmp_path):
 @pytest.fixture
 def store(monkeypatch):
     """A server that speaks S3, and no credentials but the test's."""
-    pytest.importorskip("pipelines.object_store", reason="extra s3", exc_type=ImportError)
+    module = pytest.importorskip(
+        "pipelines.object_store", reason="needs the extra s3", exc_type=ImportError
+    )
     pytest.importorskip("moto.server", reason="needs moto and flask, of the extra dev")
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -54,7 +56,9 @@ def store(monkeypatch):
         monkeypatch.setenv(name, value)
     with s3_server() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        module.Store.clear_instance_cache()  # of the servers of other tests
         yield open_root(f"s3://{BUCKET}/mine")
+    module.Store.clear_instance_cache()
 
 
 def test_an_encoder_in_an_object_store(store, shop, capsys):
