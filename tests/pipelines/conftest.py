@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.tuning import CONTROL
 
 from pipelines.cli import run
 
@@ -45,6 +46,28 @@ def refused(mmrec):
         outcome = mmrec(words, *arguments)
         assert outcome.code == 1, outcome
         return outcome.error
+
+    return call
+
+
+@pytest.fixture
+def tune(mmrec):
+    """Tune the control, which must succeed; gives what the command said."""
+
+    def call(*arguments, out="ft"):
+        outcome = mmrec("finetune --out", out, *CONTROL, *arguments)
+        assert outcome.code == 0, outcome.err
+        return outcome
+
+    return call
+
+
+@pytest.fixture
+def cannot(refused):
+    """The same where it must be refused; gives the error line."""
+
+    def call(*arguments, out="ft"):
+        return refused("finetune --out", out, *CONTROL, *arguments)
 
     return call
 

@@ -18,28 +18,6 @@ def spec(tmp_path_factory):
     return write_tiny_clip(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture
-def tune(mmrec):
-    """Tune the control, which must succeed; gives what the command said."""
-
-    def call(*arguments, out="ft"):
-        outcome = mmrec("finetune --out", out, *CONTROL, *arguments)
-        assert outcome.code == 0, outcome.err
-        return outcome
-
-    return call
-
-
-@pytest.fixture
-def cannot(refused):
-    """The same where it must be refused; gives the error line."""
-
-    def call(*arguments, out="ft"):
-        return refused("finetune --out", out, *CONTROL, *arguments)
-
-    return call
-
-
 def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 

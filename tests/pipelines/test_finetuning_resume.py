@@ -47,28 +47,6 @@ def checkpoint(shop):
 
 
 @pytest.fixture
-def tune(mmrec):
-    """Tune the control, which must succeed; gives what the command said."""
-
-    def call(*arguments, out="ft"):
-        outcome = mmrec("finetune --out", out, *CONTROL, *arguments)
-        assert outcome.code == 0, outcome.err
-        return outcome
-
-    return call
-
-
-@pytest.fixture
-def cannot(refused):
-    """The same where it must be refused; gives the error line."""
-
-    def call(*arguments, out="ft"):
-        return refused("finetune --out", out, *CONTROL, *arguments)
-
-    return call
-
-
-@pytest.fixture
 def interrupted(mmrec, monkeypatch):
     """Ctrl-C after so many checkpoints; gives what the command said."""
 
