@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.floors import best_seconds
 from benchmarks.material import DEFAULT_DATA, open_clip_encoder
 from benchmarks.output import Row, print_rows, write_rows
 from extract.encoders.base import Encoder
@@ -237,7 +238,7 @@ def _matrix_rate(device: torch.device, precision: str) -> float:
     """Operations a second of a large matrix product, the best of a few."""
     side = 8192 if device.type == "cuda" else 2048
     matrix = torch.randn(side, side, device=device, dtype=DTYPES[precision])
-    return 2 * side**3 / min(_seconds(lambda: matrix @ matrix, device, 1) for _ in range(10))
+    return 2 * side**3 / best_seconds(lambda: matrix @ matrix, device)
 
 
 def _seconds(work: Any, device: torch.device, rounds: int) -> float:

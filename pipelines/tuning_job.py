@@ -11,6 +11,7 @@ import torch
 from extract.encoders import create_encoder
 from extract.encoders.adaptation import adapt, with_defaults
 from extract.encoders.tuned import DESCRIPTION, WEIGHTS, Recipe, save_tuned
+from extract.encoders.weights import trained_weights
 from extract.errors import UserError
 from extract.files import digest
 from extract.finetune.loop import Tuned, finetune
@@ -19,7 +20,7 @@ from extract.finetune.objective import Objective, choose_terms
 from extract.finetune.optimizer import choose_trained
 from extract.finetune.pairs import families, hold_out
 from extract.finetune.processes import rank
-from extract.finetune.state import State, trained_weights
+from extract.finetune.state import State
 from extract.finetune.tuning import Tuning
 from pipelines.bars import modality_bars
 from pipelines.catalogue import read_catalogue

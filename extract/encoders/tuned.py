@@ -20,6 +20,7 @@ from torch import Tensor
 from extract.encoders.adaptation import Adaptation, adapt
 from extract.encoders.base import Encoder
 from extract.encoders.lora import merge_adapters
+from extract.encoders.weights import misfits, put_weights
 from extract.errors import UserError
 from extract.files import file_sha256, local_copy, replacing, write_json
 
@@ -187,20 +188,13 @@ def _read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def _put(encoder: Encoder, weights: Mapping[str, Tensor], folder: Path) -> None:
-    parameters = dict(encoder.named_parameters())
-    wrong = [
-        name
-        for name, weight in weights.items()
-        if name not in parameters or parameters[name].shape != weight.shape
-    ]
+    wrong = misfits(encoder, weights)
     if wrong:
         raise UserError(
             f"{len(wrong)} weights of {folder} do not fit the encoder that it was made from, such "
             f"as {wrong[0]}; tune again with --overwrite"
         )
-    with torch.no_grad():
-        for name, weight in weights.items():
-            parameters[name].copy_(weight)
+    put_weights(encoder, weights)
 
 
 def _as_sibling(base: str, folder: Path) -> str:

@@ -55,6 +55,7 @@ class Material:
         groups: (n,); duplicates have the same number.
         tokens: The texts' token ids.
         kept: Modality to what its frozen steps gave, of those that have some.
+        trained: Modality to the steps that come after those.
     """
 
     encoder: Encoder
@@ -65,6 +66,7 @@ class Material:
     groups: np.ndarray
     tokens: Sequence[list[int]]
     kept: Mapping[str, Kept]
+    trained: Mapping[str, Sequence[Stage]]
 
     def __len__(self) -> int:
         """How many pairs there are."""
@@ -90,7 +92,7 @@ class Material:
         views: dict[str, tuple[Tensor, ...]] = {}
         for name, inputs in chunk.inputs.items():
             if name in self.kept:
-                views[name] = (run_steps(frozen_steps(self.encoder, name)[1], inputs),)
+                views[name] = (run_steps(self.trained[name], inputs),)
             else:
                 views[name] = self.encoder.encode_views(name, inputs)
         return views
@@ -166,6 +168,7 @@ def read_pairs(
         groups=duplicate_groups(usable.pictures, [tuple(ids) for ids in usable.tokens]),
         tokens=usable.tokens,
         kept=kept,
+        trained={name: after for name, (_, after) in steps.items()},
     )
 
 

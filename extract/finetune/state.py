@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from extract.encoders.base import Encoder
+from extract.encoders.weights import put_weights, trained_weights
 from extract.errors import UserError
 from extract.finetune.processes import rank
 
@@ -126,28 +127,3 @@ class TuneState:
     @property
     def _on_cuda(self) -> bool:
         return self._device.type == "cuda"
-
-
-def trained_weights(encoder: Encoder) -> dict[str, Tensor]:
-    """The weights with ``requires_grad``, by name, not copied."""
-    return {
-        name: weight.detach() for name, weight in encoder.named_parameters() if weight.requires_grad
-    }
-
-
-def put_weights(encoder: Encoder, weights: dict[str, Tensor]) -> None:
-    """Give an encoder weights by name; those that are not named stay.
-
-    Raises:
-        KeyError: A name is unknown.
-        ValueError: A shape is wrong.
-    """
-    parameters = dict(encoder.named_parameters())
-    with torch.no_grad():
-        for name, value in weights.items():
-            if parameters[name].shape != value.shape:
-                raise ValueError(
-                    f"{name} has the shape {tuple(value.shape)}, expected "
-                    f"{tuple(parameters[name].shape)}"
-                )
-            parameters[name].copy_(value)

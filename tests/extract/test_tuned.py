@@ -16,11 +16,11 @@ from extract.encoders import create_encoder, tuned
 from extract.encoders.adaptation import Adaptation, adapt, with_defaults
 from extract.encoders.adapters import ADAPTER_WEIGHT
 from extract.encoders.tuned import Recipe, load_tuned, merge_folder, save_tuned
+from extract.encoders.weights import trained_weights
 from extract.errors import UserError
 from extract.files import file_sha256
 from extract.finetune.optimizer import choose_trained
 from extract.finetune.options import TuneOptions
-from extract.finetune.state import trained_weights
 
 KINDS = {
     "all": ({}, ()),

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 from extract.catalog import Catalog
 from extract.encoders import create_encoder
 from extract.encoders.projected import ProjectedEncoder
+from extract.encoders.weights import trained_weights
 from extract.errors import UserError
 from extract.finetune.loop import finetune
 from extract.finetune.material import read_pairs
@@ -16,7 +17,6 @@ from extract.finetune.objective import Objective
 from extract.finetune.options import TuneOptions
 from extract.finetune.pairs import hold_out
 from extract.finetune.retrieval import retrieval_recalls
-from extract.finetune.state import trained_weights
 from extract.finetune.tuning import Tuning
 
 CPU = torch.device("cpu")

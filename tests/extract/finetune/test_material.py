@@ -10,6 +10,7 @@ from support.tiny_clip import paint, text_of, two_colours
 
 from extract.catalog import Catalog
 from extract.encoders.adaptation import Adaptation, adapt
+from extract.encoders.weights import trained_weights
 from extract.errors import UserError
 from extract.finetune import material as material_module
 from extract.finetune.loop import finetune
@@ -18,7 +19,6 @@ from extract.finetune.objective import Objective
 from extract.finetune.optimizer import choose_trained
 from extract.finetune.options import TuneOptions
 from extract.finetune.pairs import hold_out
-from extract.finetune.state import trained_weights
 from extract.finetune.tuning import Tuning
 
 CPU = torch.device("cpu")
