@@ -6,6 +6,8 @@ little room. Everything else comes from the base, which is checked to be the one
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +24,15 @@ from extract.encoders.base import Encoder
 from extract.encoders.lora import merge_adapters
 from extract.encoders.weights import misfits, put_weights
 from extract.errors import UserError
-from extract.files import file_sha256, local_copy, replacing, write_json
+from extract.files import file_sha256, is_remote, local_copy, replacing, write_json
 
 FORMAT = "mmrec-encoder/1"
 DESCRIPTION, WEIGHTS = "encoder.json", "weights.safetensors"
 FAMILY = "tuned"
-SIBLING = f"{FAMILY}:../"
+# A base in the same workspace is told by its path from the encoder's own folder.
+RELATIVE = f"{FAMILY}:../"
+# Where encoders lie in a workspace: those of data sets, and those of runs.
+PLACE = re.compile(r"(?P<root>.*)/(?:data/[^/]+/encoders/[^/]+|runs/[^/]+/[^/]+/encoder)")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def save_tuned(
         sha256 = file_sha256(temporary)
     description = {
         "format": FORMAT,
-        "base": _as_sibling(recipe.base, folder),
+        "base": _as_relative(recipe.base, folder),
         "base_model": recipe.base_model,
         "adaptation": recipe.adaptation.model_dump(),
         "weights": {
@@ -142,7 +147,7 @@ def read_recipe(folder: Path) -> tuple[Recipe, str]:
         if told["format"] != FORMAT:
             raise UserError(f"{path} has format {told['format']!r}, expected {FORMAT!r}")
         recipe = Recipe(
-            _from_sibling(told["base"], folder),
+            _from_relative(told["base"], folder),
             told["base_model"],
             Adaptation.model_validate(told["adaptation"]),
         )
@@ -197,14 +202,32 @@ def _put(encoder: Encoder, weights: Mapping[str, Tensor], folder: Path) -> None:
     put_weights(encoder, weights)
 
 
-def _as_sibling(base: str, folder: Path) -> str:
-    """Another tuned encoder of the same data set by its name, so that the data set can move."""
-    path = Path(base.removeprefix(f"{FAMILY}:"))
-    is_sibling = base.startswith(f"{FAMILY}:") and path.parent.resolve() == folder.parent.resolve()
-    return f"{SIBLING}{path.name}" if is_sibling else base
+def _as_relative(base: str, folder: Path) -> str:
+    """A tuned base beside the folder or in its workspace by its path from there.
 
-
-def _from_sibling(base: str, folder: Path) -> str:
-    if not base.startswith(SIBLING):
+    So the data set and the workspace can move.
+    """
+    family, _, path = base.partition(":")
+    if family != FAMILY:
         return base
-    return f"{FAMILY}:{folder.parent / base.removeprefix(SIBLING)}"
+    here = os.path.normpath(str(folder) if is_remote(folder) else folder.resolve())
+    if base.startswith(RELATIVE):
+        there = os.path.normpath(os.path.join(here, path))
+    else:
+        there = str(Path(path).resolve())
+    is_beside = os.path.dirname(here) == os.path.dirname(there)
+    root = _workspace(here)
+    is_near = is_beside or (root is not None and root == _workspace(there))
+    return f"{FAMILY}:{os.path.relpath(there, here)}" if is_near else base
+
+
+def _from_relative(base: str, folder: Path) -> str:
+    if not base.startswith(RELATIVE):
+        return base
+    return f"{FAMILY}:{(folder / base.removeprefix(f'{FAMILY}:')).resolve()}"
+
+
+def _workspace(folder: str) -> str | None:
+    """The root of the workspace that an encoder's folder lies in; None where it lies in none."""
+    place = PLACE.fullmatch(folder)
+    return place["root"] if place else None

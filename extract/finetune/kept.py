@@ -1,4 +1,4 @@
-"""What a tower's frozen steps gave, kept in memory pair by pair.
+"""What a tower's frozen steps gave, kept in memory item by item.
 
 The leading steps of a tower whose weights are not trained give the same at every epoch. They are
 done once; with all of a tower frozen nothing but its vectors is kept.
@@ -26,7 +26,7 @@ class Kept:
     """The states of a tower between its frozen steps and its trained ones.
 
     Attributes:
-        states: One for each pair, on the CPU, without the dimension of the batch, without padding.
+        states: One for each item, on the CPU, without the dimension of the batch, without padding.
         nbytes: What they take in memory.
     """
 
@@ -34,20 +34,20 @@ class Kept:
     nbytes: int = 0
 
     def add(self, batch: State, rows: Sequence[int] | None = None) -> None:
-        """Take in the states of more pairs: all of a batch, or some of its rows."""
+        """Take in the states of more items: all of a batch, or some of its rows."""
         if rows is None:
             rows = range(len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch))
         new = [_row(batch, row) for row in rows]
         self.nbytes += sum(_size(state) for state in new)
         self.states += new
 
-    def fits(self, pairs: int) -> bool:
-        """Whether the states of so many pairs, if they are all like these, fit the free memory."""
-        missing = (pairs - len(self.states)) * self.nbytes / max(len(self.states), 1)
+    def fits(self, items: int) -> bool:
+        """Whether the states of so many items, if they are all like these, fit the free memory."""
+        missing = (items - len(self.states)) * self.nbytes / max(len(self.states), 1)
         return missing <= MEMORY_SHARE * psutil.virtual_memory().available
 
     def take(self, places: Sequence[int]) -> State:
-        """A batch of pairs, padded to its longest."""
+        """A batch of items, padded to its longest."""
         return _stack([self.states[place] for place in places])
 
     def reordered(self, places: Sequence[int]) -> "Kept":
@@ -78,9 +78,14 @@ def run_steps(stages: Sequence[Stage], state: State) -> State:
 
 
 @torch.no_grad()
-def run_frozen(stages: Sequence[Stage], inputs: Any, device: torch.device) -> State:
-    """What frozen steps give of collated inputs, without a graph."""
-    return run_steps(stages, to_device(inputs, device))
+def run_frozen(
+    stages: Sequence[Stage],
+    inputs: Any,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> State:
+    """What frozen steps, whose weights are of a type, give of collated inputs, without a graph."""
+    return run_steps(stages, to_device(inputs, device, dtype))
 
 
 def _size(state: State) -> int:

@@ -3,20 +3,22 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from extract.encoders.base import Encoder
 from extract.errors import UserError
-from extract.finetune.options import TuneOptions
+from extract.finetune.options import Rates, TuneOptions
+from extract.finetune.rates import layer_factors
 
 ALL, NONE = "all", "none"
 # Weights that an error names.
 NAMES_TOLD = 6
 
 
-def choose_trained(encoder: Encoder, added: Iterable[str], options: TuneOptions) -> None:
+def choose_trained(encoder: Encoder, added: Iterable[str], options: Rates) -> None:
     """Set ``requires_grad`` of every weight by the options.
 
     Args:
@@ -45,13 +47,44 @@ def choose_trained(encoder: Encoder, added: Iterable[str], options: TuneOptions)
         )
 
 
+def parameter_groups(
+    encoder: Encoder, added: Iterable[str], options: Rates
+) -> list[dict[str, Any]]:
+    """The weights that are trained, a group for each rate and weight decay.
+
+    Vectors and numbers have no weight decay. Layer decay acts on the encoder's own weights only.
+
+    Args:
+        encoder: Of which `choose_trained` chose.
+        added: Names of weights that were added.
+        options: Rates and decay.
+
+    Returns:
+        Groups of ``params``, ``lr`` and ``weight_decay``, as torch's optimizers take them.
+    """
+    added = set(added)
+    rules = _rules(options, bool(added))
+    factors = layer_factors(encoder, added, options.layer_decay)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in encoder.named_parameters():
+        if parameter.requires_grad:
+            own = name not in added
+            rate = _rate(name, rules, options) * factors[name] if own else options.learning_rate
+            decay = options.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
 def make_optimizer(
     encoder: Encoder,
     added: Iterable[str],
     own: Sequence[nn.Parameter],
-    options: TuneOptions,
+    options: Rates,
 ) -> torch.optim.AdamW:
-    """AdamW with a group for each rate and weight decay; vectors and numbers have no decay.
+    """AdamW over `parameter_groups` and the loss's parameters.
 
     Args:
         encoder: Of which `choose_trained` chose.
@@ -59,23 +92,12 @@ def make_optimizer(
         own: The loss's own parameters, which may be the encoder's, too.
         options: Rates and decay.
     """
-    added = set(added)
-    rules = _rules(options, bool(added))
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    seen = set()
-    for name, parameter in encoder.named_parameters():
-        if parameter.requires_grad:
-            rate = options.learning_rate if name in added else _rate(name, rules, options)
-            decay = options.weight_decay if parameter.dim() > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-            seen.add(id(parameter))
+    groups = parameter_groups(encoder, added, options)
+    seen = {id(parameter) for group in groups for parameter in group["params"]}
     others = [parameter for parameter in own if id(parameter) not in seen]
     if others:
-        groups.setdefault((options.learning_rate, 0.0), []).extend(others)
-    return torch.optim.AdamW(
-        {"params": parameters, "lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
-    )
+        groups.append({"params": others, "lr": options.learning_rate, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups)
 
 
 def make_schedule(
@@ -115,7 +137,7 @@ def set_training(encoder: Encoder) -> None:
                     child.train()
 
 
-def _rules(options: TuneOptions, something_added: bool) -> list[tuple[re.Pattern[str], float]]:
+def _rules(options: Rates, something_added: bool) -> list[tuple[re.Pattern[str], float]]:
     """Patterns of names, and the rate of what fits."""
     wanted = options.train or ((NONE,) if something_added else (ALL,))
     rules = []
@@ -143,7 +165,7 @@ def _split_rate(text: str, usual: float) -> tuple[str, float]:
         return text, usual
 
 
-def _rate(name: str, rules: list[tuple[re.Pattern[str], float]], options: TuneOptions) -> float:
+def _rate(name: str, rules: list[tuple[re.Pattern[str], float]], options: Rates) -> float:
     """That of the last pattern that fits."""
     fitting = [rate for pattern, rate in rules if pattern.search(name)]
     return fitting[-1] if fitting else options.encoder_rate

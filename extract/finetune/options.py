@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 LOSSES = ("itc", "itm", "mlm", "label")
 
 
-class TuneOptions(BaseModel):
-    """Circumstances of fine-tuning, the same for every encoder."""
+class Rates(BaseModel):
+    """What of an encoder is trained, and at which rates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -18,6 +18,21 @@ class TuneOptions(BaseModel):
         "over names of weights, each perhaps with its rate, PATTERN=RATE.  [default: none where "
         "something is added, else all]",
     )
+    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of what is added.")
+    encoder_rate: float = Field(2e-5, gt=0, description="Peak rate of the encoder's own weights.")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Factor on the rate for each layer further from the top; 1 for none.",
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, of matrices only.")
+    clip_norm: float = Field(1.0, ge=0, description="Largest norm of a step's gradient; 0 for any.")
+
+
+class TuneOptions(Rates):
+    """Circumstances of fine-tuning, the same for every encoder."""
+
     losses: tuple[str, ...] = Field(
         (),
         description="Of itc, itm, mlm, label.  [default: itc; itc,itm,mlm for VLMo; and label "
@@ -32,16 +47,12 @@ class TuneOptions(BaseModel):
         "is bounded.  [default: 32, or a whole batch of vectors from frozen towers]",
     )
     accumulate: int = Field(1, ge=1, description="Batches per step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of what is added.")
-    encoder_rate: float = Field(2e-5, gt=0, description="Peak rate of the encoder's own weights.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's, of matrices only.")
     warmup: float = Field(
         0.1,
         ge=0,
         lt=1,
         description="Share of all steps in which rates rise; then they fall as a cosine.",
     )
-    clip_norm: float = Field(1.0, ge=0, description="Largest norm of a step's gradient; 0 for any.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Arithmetic of the encoder; weights and losses stay in fp32."
     )
@@ -55,7 +66,9 @@ class TuneOptions(BaseModel):
         "plain", description="plain as in LaCViT; hard, near ones weighted up, as in CLCE."
     )
     keep_frozen: bool = Field(
-        True, description="Keep in memory what frozen layers give instead of doing them again."
+        True,
+        description="Keep in memory what frozen layers give, or else decoded pictures, instead of "
+        "making them again.",
     )
 
     @field_validator("losses")

@@ -1,16 +1,19 @@
-"""Several processes that tune one encoder, one per GPU, as torchrun starts them.
+"""Several processes that train one encoder, one per GPU, as torchrun starts them.
 
 Every process holds the whole encoder and a share of each batch. Vectors are gathered, so that each
 picture is contrasted with the texts of all processes; gradients are added up.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+Made = TypeVar("Made")
 
 
 @contextmanager
@@ -53,6 +56,30 @@ def gather(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(world())]
     dist.all_gather(parts, rows.detach().contiguous())
     return torch.cat(parts)
+
+
+def together(rows: Tensor) -> Tensor:
+    """The sum over all processes; of rows that all but one process leave zero, the rows of all."""
+    if world() > 1:
+        dist.all_reduce(rows)
+    return rows
+
+
+def from_first(tensor: Tensor) -> Tensor:
+    """The first process's tensor; all have one of the same shape."""
+    if world() > 1:
+        tensor = tensor.contiguous()
+        dist.broadcast(tensor, 0)
+    return tensor
+
+
+def made_by_first(make: Callable[[], Made]) -> Made:
+    """What the first process makes; the others are sent it."""
+    if world() == 1:
+        return make()
+    box = [make() if rank() == 0 else None]
+    dist.broadcast_object_list(box, 0)
+    return cast(Made, box[0])
 
 
 def same_everywhere(value: float, device: torch.device) -> float:

@@ -95,10 +95,12 @@ def contrastive_backward(
 def _joined(parts: Sequence[Views], name: str) -> tuple[Tensor, ...]:
     """One modality's views of all chunks, in no less than float32."""
     views = zip(*(part[name] for part in parts), strict=True)
-    return tuple(_full(torch.cat([view.detach() for view in chunks])) for chunks in views)
+    whole = (torch.cat([view.detach() for view in chunks]) for chunks in views)
+    return tuple(map(at_least_float32, whole))
 
 
-def _full(view: Tensor) -> Tensor:
+def at_least_float32(view: Tensor) -> Tensor:
+    """Vectors as a loss takes them, whatever arithmetic they come of."""
     return view.float() if view.dtype in (torch.bfloat16, torch.float16) else view
 
 

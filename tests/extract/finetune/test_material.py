@@ -12,7 +12,7 @@ from extract.catalog import Catalog
 from extract.encoders.adaptation import Adaptation, adapt
 from extract.encoders.weights import trained_weights
 from extract.errors import UserError
-from extract.finetune import material as material_module
+from extract.finetune import inputs as inputs_module
 from extract.finetune.loop import finetune
 from extract.finetune.material import read_pairs
 from extract.finetune.objective import Objective
@@ -71,12 +71,12 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("family", ["clip", "hf", "vit"])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_chunk_holds_what_the_encoder_takes(made, family, workers, catalog):
+@pytest.mark.parametrize(("workers", "keep"), [(0, True), (0, False), (2, False)])
+def test_a_chunk_holds_what_the_encoder_takes(made, family, workers, keep, catalog):
     encoder = copy.deepcopy(made[family]).requires_grad_(True)
-    material = read_pairs(encoder, catalog, CPU, workers)
+    material = read_pairs(encoder, catalog, CPU, workers, keep)
     assert len(material) == PAIRS
-    assert material.kept == {}
+    assert set(material.kept) == ({"image"} if keep else set())  # its pixels
     places = [np.array([7, 3, 4]), np.array([0]), np.array([29, 28, 2, 7])]
     chunks = list(material.chunks(places))
     for chunk, some in zip(chunks, places, strict=True):
@@ -141,7 +141,7 @@ def test_progress_counts_every_item_of_what_is_done(made, folder):
 
     encoder = frozen_copy(made["vit"])
     read_pairs(encoder, catalog_of(folder, image_3=None), CPU, 0, progress=progress)
-    assert told == {"image": PAIRS, "text": PAIRS - 1}
+    assert told == {"image": PAIRS, "text": PAIRS}
 
 
 # Of the pair of a small ViT and a small BERT: what is trained beside two projections.
@@ -170,7 +170,7 @@ def start(made, train):
     [
         ("projections", {"image", "text"}, {"image", "text"}),
         ("last_blocks", {"image", "text"}, set()),
-        ("picture_side", {"text"}, {"text"}),
+        ("picture_side", {"image", "text"}, {"text"}),  # of pictures, the pixels
         ("text_side", {"image"}, {"image"}),
     ],
 )
@@ -226,7 +226,7 @@ def test_training_comes_to_the_same_with_what_is_kept(made, catalog, train):
 
 def test_a_picture_that_has_gone_is_told(made, folder, catalog):
     encoder = copy.deepcopy(made["clip"]).requires_grad_(True)
-    material = read_pairs(encoder, catalog, CPU, 0)
+    material = read_pairs(encoder, catalog, CPU, 0, keep=False)
     (folder / "9.png").unlink()
     chunks = material.chunks([np.array([1, 2]), np.array([8, 9, 10])])
     next(chunks)
@@ -252,7 +252,7 @@ def test_pairs_are_read_piece_by_piece(made, catalog, monkeypatch):
     encoder, _ = start(made, "last_blocks")
     found = []
     for size in (1, 7, 64):
-        monkeypatch.setattr(material_module, "READ", size)
+        monkeypatch.setattr(inputs_module, "READ", size)
         material = read_pairs(encoder, catalog, CPU, 0)
         (chunk,) = material.chunks([np.arange(PAIRS)])
         found.append(material.views(chunk))

@@ -8,7 +8,13 @@ from torch import nn
 
 from extract.encoders.base import Collate, Encoder
 from extract.errors import UserError
-from extract.finetune.optimizer import choose_trained, make_optimizer, make_schedule, set_training
+from extract.finetune.optimizer import (
+    choose_trained,
+    make_optimizer,
+    make_schedule,
+    parameter_groups,
+    set_training,
+)
 from extract.finetune.options import TuneOptions
 
 
@@ -100,6 +106,21 @@ def test_rates_and_decay_by_group():
         "ear.0.weight": (1e-2, 0.1),
         "own": (1e-2, 0.0),
     }
+
+
+def test_groups_are_the_optimizers_but_for_the_losss_own():
+    encoder, own = Small(), nn.Parameter(torch.tensor(0.0))
+    choose_trained(encoder, (), TuneOptions())
+    groups = parameter_groups(encoder, (), TuneOptions())
+    assert [sorted(group) for group in groups] == [["lr", "params", "weight_decay"]] * 2
+    every = {id(weight) for group in groups for weight in group["params"]}
+    assert every == {id(weight) for weight in encoder.parameters()}
+    # What the loss shares with the encoder keeps the encoder's rate.
+    optimizer = make_optimizer(encoder, (), [own, encoder.ear[0].bias], TuneOptions())
+    found = rates(optimizer, encoder)
+    assert found["own"] == (1e-3, 0.0)
+    assert found["ear.0.bias"] == (2e-5, 0.0)
+    assert len(found) == len(every) + 1
 
 
 def test_rates_rise_evenly_and_fall_as_a_cosine():
