@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.memory import peak_bytes
 from benchmarks.output import Row
 from pipelines.cli import run
+from pipelines.memory import peak_bytes
 
 
 def growth(sizes: Sequence[int]) -> list[Row]:

@@ -126,7 +126,7 @@ def results(folder: Path) -> dict[str, bytes]:
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics.pop("seconds")
     records = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
-    history = [{k: v for k, v in record.items() if "seconds" not in k} for record in records]
+    history = [{k: v for k, v in record.items() if "second" not in k} for record in records]
     files = {name: (folder / name).read_bytes() for name in FILES}
     texts = {"metrics.json": metrics, "history.jsonl": history}
     return files | {name: json.dumps(value).encode() for name, value in texts.items()}

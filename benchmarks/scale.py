@@ -21,11 +21,11 @@ import torch
 
 from benchmarks.epochs import unmeasured
 from benchmarks.floors import Machine, Work, step_work
-from benchmarks.memory import peak_bytes
 from benchmarks.output import Row
 from benchmarks.simulated import SIZES, Size, simulated_features, simulated_split
 from pipelines.cli import keep_freed_memory
 from pipelines.devices import resolve_device
+from pipelines.memory import peak_bytes
 from recommend.evaluate import evaluate
 from recommend.features import FeatureStore
 from recommend.interactions import Interactions

@@ -7,7 +7,7 @@ What is given wins in this order: options, ``--set``, the file of ``--config``, 
 import inspect
 import tomllib
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -50,6 +50,19 @@ class Config(BaseModel):
         if not isinstance(value, str) or get_origin(_plain_type(field)) is not tuple:
             return value
         return (value,) if _is_repeated(field) else tuple(part.strip() for part in value.split(","))
+
+
+def options_by_name(
+    config_class: type[BaseModel], names: Sequence[str]
+) -> Callable[[CommandT], CommandT]:
+    """One click option for each of some fields, such as the best known ones of a table."""
+
+    def decorate(command: CommandT) -> CommandT:
+        for name in reversed(names):
+            command = _option(name, config_class.model_fields[name])(command)
+        return command
+
+    return decorate
 
 
 def options_of(config_class: type[BaseModel]) -> Callable[[CommandT], CommandT]:
@@ -194,9 +207,9 @@ def _tell(config_class: type[BaseModel], problem: Any, table: str) -> str:
 
 def _table_class(config_class: type[BaseModel], path: Iterable[str]) -> type[BaseModel]:
     for part in path:
-        annotation = config_class.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            config_class = annotation
+        inner = _plain_type(config_class.model_fields[part])
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            config_class = inner
     return config_class
 
 

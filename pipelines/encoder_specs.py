@@ -1,4 +1,4 @@
-"""What a user calls an encoder: a spec, or the name of one that was tuned on the data set."""
+"""What a user calls an encoder: a spec, or the name of one that a data set or its runs have."""
 
 import atexit
 from pathlib import Path
@@ -6,46 +6,49 @@ from shutil import rmtree
 from tempfile import mkdtemp
 
 from extract.encoders import ENCODERS, family_of
-from extract.encoders.tuned import DESCRIPTION, FAMILY, SIBLING, WEIGHTS, read_recipe
+from extract.encoders.tuned import DESCRIPTION, FAMILY, WEIGHTS, read_recipe
 from extract.errors import UserError, unknown_name
-from extract.files import is_remote, local_copy
-from pipelines.workspace import Dataset
+from extract.files import is_remote, local_copy, subfolders
+from pipelines.roots import open_path
+from pipelines.workspace import Dataset, encoder_of, has_encoder
 
-ENCODER_FORMS = "\n".join(f"  {each.form}\n      {each.meaning}" for each in ENCODERS.values())
+RUN_FORM = ("RUN", "what mmrec-train --end-to-end made, by the run's name or folder")
+ENCODER_FORMS = "\n".join(
+    f"  {form}\n      {meaning}"
+    for form, meaning in [*((each.form, each.meaning) for each in ENCODERS.values()), RUN_FORM]
+)
+# Every encoder of a workspace lies so far below its root: data/D/encoders/NAME, runs/D/RUN/encoder.
+DEPTH = 4
+TO_ROOT = "/".join([".."] * DEPTH)
+# With what the names of temporary folders begin that hold copies, placed as in their workspace.
+COPIES = "mmrec-encoders-"
 
 
 def encoder_spec(name: str, dataset: Dataset) -> str:
     """The spec of an encoder.
 
     Args:
-        name: A spec, or the name of an encoder of the data set.
+        name: A spec; the name of an encoder of the data set; or one of its runs that saved its
+            encoder, by name or as ``DATASET/RUN``; or any run's folder.
         dataset: Whose.
 
     Raises:
-        UserError: It is neither.
+        UserError: It is none of these, or two of them; or the run has no encoder.
     """
     if name.partition(":")[0] in ENCODERS:
         return name
-    known = dataset.encoder_names()
-    if name not in known:
-        forms = ", ".join(family.form for family in ENCODERS.values())
-        raise unknown_name(
-            "encoder",
-            name,
-            [*ENCODERS, *known],
-            f"Specs are written {forms}; mmrec-finetune makes others",
-        )
-    return f"{FAMILY}:{_on_disk(dataset.encoder(name))}"
+    return f"{FAMILY}:{_on_disk(_find(name, dataset))}"
 
 
 def lasting_spec(name: str, spec: str) -> str:
-    """The spec by which an encoder of the data set remembers what it was made from.
+    """The spec by which an encoder of the workspace remembers what it was made from.
 
     Args:
         name: As in `encoder_spec`.
         spec: What that gave, which may name a copy that does not last.
     """
-    return _absolute(spec) if name.partition(":")[0] in ENCODERS else f"{SIBLING}{name}"
+    copied = None if name.partition(":")[0] in ENCODERS else _copied(_folder(spec))
+    return f"{FAMILY}:{TO_ROOT}/{copied}" if copied else _absolute(spec)
 
 
 def _absolute(spec: str) -> str:
@@ -67,7 +70,7 @@ def _absolute(spec: str) -> str:
 
 
 def default_features(name: str) -> str:
-    """How the features of an encoder are called: by its family, or by its own name if it has one.
+    """How the features of an encoder are called: by its family, or by its own or its run's name.
 
     Args:
         name: As in `encoder_spec`.
@@ -75,7 +78,7 @@ def default_features(name: str) -> str:
     family, _, rest = name.partition(":")
     if family == FAMILY:
         return Path(rest).name
-    return family_of(name) if family in ENCODERS else name
+    return family_of(name) if family in ENCODERS else Path(name).name
 
 
 def check_new_name(name: str) -> None:
@@ -103,9 +106,9 @@ def check_not_needed(folder: Path, spec: str) -> None:
         UserError: That, or what that was made from, and so on, is the encoder of the folder.
     """
     while spec.startswith(f"{FAMILY}:"):
-        base = Path(spec.removeprefix(f"{FAMILY}:"))
-        beside = is_remote(folder) or base.parent.resolve() == folder.parent.resolve()
-        if base.name == folder.name and beside:
+        base = _folder(spec)
+        copied = _copied(base) if is_remote(folder) else None
+        if str(folder).endswith(f"/{copied}") if copied else base.resolve() == folder.resolve():
             raise UserError(
                 f"the encoder {folder} cannot be replaced by one that is made from it; give the "
                 "new one another name with --out"
@@ -113,26 +116,92 @@ def check_not_needed(folder: Path, spec: str) -> None:
         spec = read_recipe(base)[0].base
 
 
+def _folder(spec: str) -> Path:
+    """The folder of a tuned encoder's spec."""
+    return Path(spec.removeprefix(f"{FAMILY}:"))
+
+
+def _find(name: str, dataset: Dataset) -> Path:
+    """The folder of an encoder that is no spec."""
+    run = _find_run(name, dataset)
+    encoders = dataset.encoder_names()
+    if name in encoders:
+        if run and has_encoder(run):
+            raise UserError(
+                f"{name!r} names the encoder {dataset.encoder(name)} and that of the run {run}; "
+                "give the run's path, or give one of them another name"
+            )
+        return dataset.encoder(name)
+    if run is None:
+        forms = ", ".join(family.form for family in ENCODERS.values())
+        raise unknown_name(
+            "encoder",
+            name,
+            [*ENCODERS, *encoders, *dataset.run_encoders()],
+            f"Specs are written {forms}; mmrec-finetune makes others, and so does mmrec-train "
+            "--end-to-end",
+        )
+    if not has_encoder(run):
+        raise UserError(
+            f"the run {run} has no encoder of its own, because it was trained on cached features "
+            "or did not finish; mmrec-train --end-to-end saves one"
+        )
+    return encoder_of(run)
+
+
+def _find_run(name: str, dataset: Dataset) -> Path | None:
+    """The folder of a run of the data set, or of any run by its path; None if there is none."""
+    path = open_path(name)
+    if not (path / "config.toml").is_file():
+        known = subfolders(dataset.runs)
+        path = dataset.runs / name.removeprefix(f"{dataset.name}/")
+        return path if path.name in known and path.parent == dataset.runs else None
+    if is_remote(path) and path.parents[2] != dataset.runs.parents[1]:
+        raise UserError(
+            f"{path} lies in another workspace of an object store, expected one of "
+            f"{dataset.runs.parent}; copy it there, or to a disk"
+        )
+    return path
+
+
 def _on_disk(folder: Path) -> Path:
     """A folder itself, or of one in an object store a copy, since libraries read files by name."""
     if not is_remote(folder):
         return folder
-    copies = Path(mkdtemp(prefix="mmrec-"))
+    copies = Path(mkdtemp(prefix=COPIES))
     atexit.register(rmtree, copies, ignore_errors=True)
-    _copy(folder, copies)
-    return copies / folder.name
+    root = folder.parents[DEPTH - 1]
+    place = str(folder.relative_to(root))
+    _copy(root, place, copies.resolve())
+    return copies.resolve() / place
 
 
-def _copy(folder: Path, copies: Path) -> None:
-    """Fetch an encoder, and beside it those of the same data set that it was made from."""
-    copy = copies / folder.name
-    copy.mkdir()
+def _copy(root: Path, place: str, copies: Path) -> None:
+    """Fetch an encoder, and those of the same workspace that it was made from.
+
+    Args:
+        root: The workspace.
+        place: The encoder's folder, from there, and from `copies`.
+        copies: A folder on disk.
+    """
+    copy = copies / place
+    copy.mkdir(parents=True)
     for file in (DESCRIPTION, WEIGHTS):
         try:
-            with local_copy(folder / file) as source:
+            with local_copy(root / place / file) as source:
                 (copy / file).write_bytes(source.read_bytes())
         except FileNotFoundError:
             return  # loading tells what is missing
-    base = read_recipe(copy)[0].base.removeprefix(f"{FAMILY}:")
-    if Path(base).parent == copies:
-        _copy(folder.parent / Path(base).name, copies)
+    base = read_recipe(copy)[0].base
+    of_base = _copied(_folder(base)) if base.startswith(f"{FAMILY}:") else None
+    if of_base:
+        _copy(root, of_base, copies)
+
+
+def _copied(folder: Path) -> str | None:
+    """Where below the workspace's root the encoder lies of which a folder is a copy.
+
+    None where it is no copy.
+    """
+    root = folder.parents[DEPTH - 1] if len(folder.parents) >= DEPTH else folder
+    return folder.relative_to(root).as_posix() if root.name.startswith(COPIES) else None

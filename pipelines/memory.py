@@ -1,12 +1,20 @@
-"""The memory of the process itself."""
+"""The most memory that was held."""
 
 from pathlib import Path
 
+import torch
 
-def peak_bytes() -> int:
-    """The most memory that this process has held.
+STATUS = Path("/proc/self/status")
 
-    Not getrusage, which counts the memory of the process that started this one, too.
+
+def peak_bytes(device: torch.device | None = None) -> int:
+    """The most memory that this process has held so far, of a GPU, or else of the machine.
+
+    0 where the machine does not tell. Not getrusage, which counts the memory of the process that
+    started this one, too.
     """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not STATUS.is_file():
+        return 0
+    return int(STATUS.read_text().split("VmHWM:")[1].split()[0]) * 1024

@@ -10,9 +10,10 @@ from pydantic import Field
 from extract.errors import UserError, unknown_name
 from extract.files import digest
 from pipelines.config import Config, Seed, merged_settings, read_toml, validate
+from pipelines.end_to_end_config import CIRCUMSTANCES, OPTIONS, EndToEndOptions
 from recommend.evaluate import Protocol
 from recommend.models import model_class
-from recommend.sources import SourceName
+from recommend.sources import LIVE, SourceName
 from recommend.train import TrainOptions
 
 
@@ -30,7 +31,15 @@ class RunConfig(Config):
         "strict", description="strict hides validation items at test; mmrec, to compare, does not."
     )
     feature_source: SourceName = Field(
-        "frozen", description="Features as they are, or a copy that is trained with the model."
+        "frozen",
+        description="The regime: features as they are; a copy of them that is trained with the "
+        "model; encoded again before each epoch, without a gradient; or encoded in each step by "
+        "an encoder that the loss reaches.",
+    )
+    encoder: str | None = Field(
+        None,
+        description="The encoder of the regimes refresh and end-to-end, as for mmrec-extract; "
+        "--features may then name its vectors, to start from.",
     )
     run: str | None = Field(None, description="Name of the run; made from the settings if absent.")
     seed: Seed = Field(0, description="Seed of everything random.")
@@ -40,20 +49,31 @@ class RunConfig(Config):
     )
     model: dict[str, Any] = Field(description="The model's name and settings.")
     train: TrainOptions = Field(TrainOptions(), description="The circumstances of training.")
+    end_to_end: EndToEndOptions | None = Field(
+        None, description="How an encoder takes part, in the regimes that have one."
+    )
 
-    def default_run_name(self) -> str:
-        """``<model>-<features>[-tuned]-s<seed>``, and a digest of what else is not default."""
-        tuned = "-tuned" if self.feature_source == "tuned" else ""
-        name = f"{self.model['name']}-{self.features}{tuned}-s{self.seed}".replace(":", "-")
+    def default_run_name(self, features: str) -> str:
+        """``<model>-<features>[-<regime>]-s<seed>``, and a digest of what else is not default.
+
+        Args:
+            features: What the features are called.
+        """
+        regime = "" if self.feature_source == "frozen" else f"-{self.feature_source}"
+        name = f"{self.model['name']}-{features}{regime}-s{self.seed}".replace(":", "-")
         default = resolve_run({"model": {"name": self.model["name"]}})
-        own = (self.model, self.train, self.protocol, self.modalities)
-        if own == (default.model, default.train, default.protocol, default.modalities):
-            return name
-        return f"{name}-{digest([repr(own)])[:6]}"
+        own = [self.model, self.train, self.protocol, self.modalities]
+        usual = [default.model, default.train, default.protocol, default.modalities]
+        if self.end_to_end is not None:
+            own, usual = [*own, self.end_to_end], [*usual, EndToEndOptions()]
+        return name if own == usual else f"{name}-{digest([repr(tuple(own))])[:6]}"
 
     def results(self) -> dict[str, Any]:
         """The settings that the results depend on, as plain values."""
-        return self.model_dump(mode="json", exclude={"device", "checkpoint_seconds"})
+        told = self.model_dump(mode="json", exclude={"device", "checkpoint_seconds"})
+        if self.end_to_end is not None:
+            told["end_to_end"] = self.end_to_end.model_dump(mode="json", exclude=CIRCUMSTANCES)
+        return told
 
 
 def run_settings(
@@ -72,6 +92,10 @@ def run_settings(
     """
     path = shipped_config(config_file) if config_file else None
     settings = merged_settings(given, path, sets)
+    live = {name: settings.pop(name) for name in OPTIONS if name in settings}
+    own = settings.get("end_to_end", {})
+    if live and isinstance(own, Mapping):  # anything else is refused below
+        settings["end_to_end"] = {**own, **live}
     table = settings.get("model", {})
     table = {"name": table} if isinstance(table, str) else table
     named = table.get("name", model) if isinstance(table, dict) else None
@@ -99,7 +123,9 @@ def resolve_run(settings: Mapping[str, Any]) -> RunConfig:
     name = table["name"]
     own = {key: value for key, value in table.items() if key != "name"}
     config_class = model_class(name).config_class
-    problems: list[str] = []
+    problems = _regime_problems(settings)
+    if settings.get("feature_source") in LIVE:
+        settings = {"end_to_end": {}, **settings}
     try:
         table = {"name": name} | validate(config_class, own, "model").model_dump()
     except UserError as error:
@@ -111,6 +137,24 @@ def resolve_run(settings: Mapping[str, Any]) -> RunConfig:
     if problems:
         raise UserError("; ".join(problems))
     return config
+
+
+def _regime_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What regime, encoder and its settings have against each other."""
+    regime, encoder = settings.get("feature_source", "frozen"), settings.get("encoder")
+    if regime in LIVE:
+        problems = [] if encoder else [f"the regime {regime} needs --encoder SPEC"]
+        own = settings.get("end_to_end")
+        if regime == "refresh" and isinstance(own, Mapping) and own.get("itc_weight"):
+            problems.append("--itc-weight goes with --feature-source end-to-end only")
+        return problems
+    given = [
+        name
+        for name, value in (("--encoder", encoder), ("end_to_end", settings.get("end_to_end")))
+        if value is not None
+    ]
+    regimes = " or ".join(f"--feature-source {name}" for name in sorted(LIVE))
+    return [f"{' and '.join(given)} goes with {regimes} only"] if given else []
 
 
 def shipped_config(file: Path) -> Path:

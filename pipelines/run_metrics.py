@@ -2,7 +2,7 @@
 
 import platform
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -10,6 +10,9 @@ from pipelines.assembling import Parts
 from recommend.features import FeatureStore
 from recommend.metrics import Metrics
 from recommend.train import Fitted
+
+if TYPE_CHECKING:
+    from pipelines.live_encoder import LiveEncoder
 
 
 def opening(parts: Parts) -> str:
@@ -23,7 +26,19 @@ def opening(parts: Parts) -> str:
     if not parts.model.uses_features:
         return f"{line}; uses no features"
     present = ", ".join(_present(parts.store, modality) for modality in parts.store.tables)
-    return f"{line}; {config.feature_source} features {parts.store.name}: {present}"
+    line += f"; {config.feature_source} features {parts.store.name}: {present}"
+    return f"{line}; {_encoder(parts.live)}" if parts.live else line
+
+
+def _encoder(live: "LiveEncoder") -> str:
+    encoder = live.encoder
+    trained = sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad)
+    total = sum(weight.numel() for weight in encoder.parameters())
+    kept = live.passes.inputs.nbytes / 2**20
+    return (
+        f"{trained:,} of {total:,} weights of {encoder.spec} are trained, {kept:,.0f} MB of what "
+        "goes into its layers are kept"
+    )
 
 
 def _present(store: FeatureStore, modality: str) -> str:
@@ -48,7 +63,7 @@ def run_metrics(parts: Parts, fitted: Fitted, test: Metrics, seconds: float) -> 
     cold = log.split.train.item_degrees == 0
     return {
         "dataset": config.dataset,
-        "features": config.features,
+        "features": config.features or store.name,
         "model": config.model["name"],
         "seed": config.seed,
         "protocol": config.protocol,
@@ -65,6 +80,7 @@ def run_metrics(parts: Parts, fitted: Fitted, test: Metrics, seconds: float) -> 
         "feature_source": config.feature_source,
         "modalities": {modality: int(mask.sum()) for modality, mask in store.present.items()},
         "neighbours": parts.search.reports,
+        **({"encoder": parts.live.told()} if parts.live else {}),
         "seconds": round(seconds, 3),
         "digests": {
             **parts.digests,

@@ -2,13 +2,17 @@
 
 from pydantic import BaseModel
 
+from pipelines.end_to_end_config import EndToEndOptions
 from recommend.models import MODELS
 from recommend.train import TrainOptions
 
 
 def settings_help() -> str:
     """Every setting with its default and meaning, as paragraphs that click leaves as they are."""
-    paragraphs = [_paragraph("train", "Settings of training", TrainOptions)]
+    paragraphs = [
+        _paragraph("train", "Settings of training", TrainOptions),
+        _paragraph("end_to_end", "Settings of an encoder that takes part", EndToEndOptions),
+    ]
     for name, kind in MODELS.items():
         if kind.config_class.model_fields:
             paragraphs.append(_paragraph("model", f"Settings of {name}", kind.config_class))

@@ -213,12 +213,12 @@ class TuningJob:
         weights = [weight for weight in tuning.encoder.parameters() if weight.requires_grad]
         trained = sum(weight.numel() for weight in weights)
         total = sum(weight.numel() for weight in tuning.encoder.parameters())
-        kept = sum(each.nbytes for each in tuning.material.kept.values()) / 2**20
+        kept = tuning.material.inputs.nbytes / 2**20
         sizes = ", ".join(f"{count:,} for {name}" for name, count in _sizes(tuning).items())
         self.reporter.say(
             f"{len(tuning.material):,} pairs ({sizes}); {trained:,} of {total:,} weights are "
             f"trained by {' + '.join(tuning.objective.terms)} on {self.device}; "
-            f"{kept:,.0f} MB of frozen layers' vectors kept"
+            f"{kept:,.0f} MB of pixels and frozen layers' vectors kept"
         )
 
     def _report(self, tuned: Tuned, tuning: Tuning) -> None:

@@ -66,6 +66,15 @@ class Dataset:
         """The tuned encoders that exist, finished or not."""
         return _folders(self.folder / "encoders")
 
+    @property
+    def runs(self) -> Path:
+        """The folder of the data set's runs, which need not exist yet."""
+        return self.folder.parent.parent / "runs" / self.name
+
+    def run_encoders(self) -> list[str]:
+        """The runs that have saved their encoder."""
+        return [name for name in _folders(self.runs) if has_encoder(self.runs / name)]
+
     def require_prepared(self) -> None:
         """Refuse a data set whose preparing did not finish.
 
@@ -190,6 +199,17 @@ class Workspace:
                 f"{run!r} names {len(found)} runs: {', '.join(map(str, found))}; give the path"
             )
         return found[0]
+
+
+def encoder_of(run: Path) -> Path:
+    """The folder in which a run saves its encoder."""
+    return run / "encoder"
+
+
+def has_encoder(run: Path) -> bool:
+    """Whether a run has saved its encoder."""
+    # The file that says so, as `extract.encoders.tuned` names it, which takes long to import.
+    return (encoder_of(run) / "encoder.json").is_file()
 
 
 def _folders(parent: Path) -> list[str]:

@@ -88,13 +88,13 @@ def fit(
     state = _initial_state(model, features, sampler, options)
     if resume is not None:
         state.load_state_dict(resume)
-    while not _is_over(state, options):
+    while not _is_over(state, options, features.first_epoch):
         state.epoch += 1
         start = time.perf_counter()
         losses = _train_epoch(model, features, sampler, state)
-        state.schedule.step()
-        record: Record = {"epoch": state.epoch, "loss": losses}
-        record["seconds"] = time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        record: Record = {"epoch": state.epoch, "loss": losses, "seconds": seconds}
+        record |= {"steps_per_second": len(sampler) / seconds} | features.account()
         if state.epoch % options.evaluate_every == 0 or state.epoch == options.max_epochs:
             start = time.perf_counter()
             means = validate(encode(model, features)).means()
@@ -113,6 +113,7 @@ def encode(model: Recommender, features: FeatureSource) -> Embeddings:
     model.eval()
     features.eval()
     with torch.no_grad():
+        features.refresh()
         return model.encode(features.constant()).detached()
 
 
@@ -124,18 +125,28 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 def _initial_state(
     model: Recommender, features: FeatureSource, sampler: Sampler, options: TrainOptions
 ) -> TrainState:
-    learned = nn.ModuleDict({"model": model, "features": features})
+    own = features.groups()
     optimizer = torch.optim.Adam(
-        trainable(learned), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        [{"params": trainable(model)}, *own],
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        fused=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda epoch: options.lr_decay ** (epoch / 50)
-    )
+    steps = len(sampler)
+
+    def of_model(step: int) -> float:
+        return options.lr_decay ** (step // steps / 50)
+
+    def of_features(step: int) -> float:
+        return of_model(step) * features.warmth(step)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [of_model, *[of_features] * len(own)])
+    learned = nn.ModuleDict({"model": model, "features": features})
     return TrainState(learned, optimizer, schedule, sampler.generator)
 
 
-def _is_over(state: TrainState, options: TrainOptions) -> bool:
-    since_best = state.epoch - state.best_epoch
+def _is_over(state: TrainState, options: TrainOptions, first_epoch: int) -> bool:
+    since_best = state.epoch - max(state.best_epoch, first_epoch)
     return (
         state.epoch >= options.max_epochs or since_best >= options.patience * options.evaluate_every
     )
@@ -153,12 +164,14 @@ def _train_epoch(
     device = next(model.parameters()).device
     for step, batch in enumerate(sampler.epoch(device)):
         terms = model.loss(batch, features(batch.items))
+        terms |= features.loss()
         loss = torch.stack(list(terms.values())).sum()
         _check_finite(loss, terms, state.epoch, step)
         state.optimizer.zero_grad()
         loss.backward()
         features.backward()
         state.optimizer.step()
+        state.schedule.step()
         for name, term in terms.items():
             totals[name] = totals.get(name, term.new_zeros(())) + term.detach()
     return {name: total.item() / len(sampler) for name, total in totals.items()}
@@ -170,5 +183,6 @@ def _check_finite(loss: Tensor, terms: Mapping[str, Tensor], epoch: int, step: i
     values = ", ".join(f"{name} = {term.item()}" for name, term in terms.items())
     raise UserError(
         f"the loss is not finite in epoch {epoch}, step {step} ({values}); try a smaller "
-        "train.learning_rate, and look at the features with mmrec-check"
+        "train.learning_rate, or --encoder-rate if an encoder is trained, and look at the features "
+        "with mmrec-check"
     )

@@ -203,6 +203,7 @@ def test_columns_of_lists(tune, shop):
         ("--accumulate 100", ""),
         ("--no-keep-frozen --projection 8", "heads|log_scale"),
         ("--clip-norm 0 --weight-decay 0 --warmup 0", ""),
+        ("--layer-decay 0.5", ""),
     ],
 )
 def test_ways_to_train(tune, shop, words, trained):

@@ -96,7 +96,7 @@ class Training:
 def outcome(training, fitted):
     """All that a run leaves, but for the seconds."""
     history = [
-        {key: value for key, value in record.items() if "seconds" not in key}
+        {key: value for key, value in record.items() if "second" not in key}
         for record in fitted.history
     ]
     numbers = (fitted.epoch, history, fitted.validation.means())

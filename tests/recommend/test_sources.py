@@ -11,7 +11,7 @@ from recommend.features import FeatureStore
 from recommend.metrics import Metrics
 from recommend.models import MODELS, TrainingData, model_class
 from recommend.sampling import Sampler
-from recommend.sources import SOURCES, FrozenFeatures, SourceName, TunedFeatures
+from recommend.sources import LIVE, SOURCES, FrozenFeatures, SourceName, TunedFeatures
 from recommend.train import TrainOptions, fit
 
 TRAINED = sorted(name for name in set(MODELS) - {"itemknn"} if MODELS[name].uses_features)
@@ -48,7 +48,8 @@ def train(model, source, data, values=(0.1, 0.2, 0.3), **options):
 
 
 def test_the_choice_is_the_table():
-    assert set(get_args(SourceName)) == set(SOURCES)
+    assert set(get_args(SourceName)) == set(SOURCES) | LIVE
+    assert len(SOURCES) == len(LIVE) == 2
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -104,7 +105,7 @@ def test_the_best_tables_come_back_with_the_best_weights(data):
 
 def test_a_loss_that_does_not_reach_the_tables_is_told(data):
     model = build("freedom", data, reg=0.0)
-    with pytest.raises(UserError, match="does not depend on the image features, so they cannot"):
+    with pytest.raises(UserError, match="does not depend on the image features, so nothing"):
         train(model, TunedFeatures(data.features), data)
 
 
