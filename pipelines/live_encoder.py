@@ -141,6 +141,7 @@ def open_live(
     rows = np.argsort(log.items.rows(catalog.ids(range(len(catalog))), "item"))
     if config.features is not None:
         store = load_store(dataset, config.features, log, seed=0, modalities=modalities)
+        _check_same_items(store, passes, rows)
     else:
         name = default_features(config.encoder or "")
         store = _encoded(passes, rows, name, digest([encoder.fingerprint(), items_digest]))
@@ -173,6 +174,19 @@ def _check_same_encoder(
             f"the features {name!r} lack the projection that is to be added to the encoder; leave "
             "out --features, or the projection"
         )
+
+
+def _check_same_items(store: FeatureStore, passes: TwoPass, rows: np.ndarray) -> None:
+    """Refuse to start from vectors of other items than those that can be encoded now."""
+    for name, having in passes.rows.items():
+        present = rows[store.present[name]]
+        made = len(present) + store.unusable[name]
+        if made != len(having) or not np.isin(present, having).all():
+            raise UserError(
+                f"the features {store.name!r} were made when other items had a usable {name} "
+                f"({made:,}, now {len(having):,}); run their mmrec-extract command again, or leave "
+                "out --features"
+            )
 
 
 def _modalities(config: RunConfig, catalog: Catalog, encoder: Encoder) -> tuple[str, ...]:

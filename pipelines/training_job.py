@@ -20,6 +20,7 @@ from recommend.state import Record, State
 from recommend.train import Fitted, fit
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_STEPS = 20.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def train(
     if checkpoint:
         lines.say(f"goes on after epoch {checkpoint.epoch}")
     try:
-        fitted = fit_parts(parts, checkpoint, lines.epoch, _keep(parts, folder, start))
+        fitted = fit_parts(parts, checkpoint, lines.epoch, _keep(parts, folder, start), lines.step)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"go on with mmrec-train --resume {folder.folder}") from error
     seen_at_test = seen_items(split, "test", config.protocol)
@@ -84,6 +85,7 @@ def fit_parts(
     checkpoint: Checkpoint | None,
     on_epoch: Callable[[Record], None] = lambda record: None,
     keep: Callable[[Callable[[], State]], None] = lambda state: None,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Fitted:
     """The training itself, in which all processes take part and the first one judges.
 
@@ -92,6 +94,7 @@ def fit_parts(
         checkpoint: Where to go on from, if not from the beginning.
         on_epoch: Told the record of each epoch.
         keep: Told after each epoch how to get the state of training.
+        on_step: Told how many steps of an epoch are done, and of how many.
     """
     split = parts.log.split
     seen = seen_items(split, "validation", parts.config.protocol)
@@ -108,6 +111,7 @@ def fit_parts(
         on_epoch,
         keep,
         checkpoint.state if checkpoint else None,
+        on_step,
     )
 
 
@@ -121,12 +125,19 @@ class Lines:
 
     def __init__(self, folder: RunFolder, reporter: Reporter) -> None:
         self._folder, self._reporter = folder, reporter
-        self._last_shown = 0.0
+        self._begun, self._last_shown = time.perf_counter(), 0.0
 
     def say(self, line: str) -> None:
         """To both."""
         self._folder.log(line)
         self._reporter.say(line)
+
+    def step(self, done: int, steps: int) -> None:
+        """To the user, where an epoch takes long."""
+        shown = max(self._begun, self._last_shown)
+        if time.perf_counter() - shown > SECONDS_BETWEEN_STEPS:
+            self._last_shown = time.perf_counter()
+            self._reporter.say(f"step {done:,} of {steps:,}")
 
     def epoch(self, record: Record) -> None:
         """Every epoch to the log, one every few seconds to the user."""

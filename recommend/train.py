@@ -64,6 +64,7 @@ def fit(
     on_epoch: Callable[[Record], None] = lambda record: None,
     keep: Callable[[Callable[[], State]], None] = lambda state: None,
     resume: State | None = None,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Fitted:
     """Train until validation stops improving, and return to the best weights.
 
@@ -78,6 +79,7 @@ def fit(
         on_epoch: Told the record of each epoch.
         keep: Told after each epoch how to get the whole state of training, to save it at once.
         resume: Such a state, to go on from; the other arguments must be what they were then.
+        on_step: Told how many steps of an epoch are done, and of how many.
 
     Raises:
         UserError: A term of the loss, or a score, is not finite; or `resume` is of something else.
@@ -91,7 +93,7 @@ def fit(
     while not _is_over(state, options, features.first_epoch):
         state.epoch += 1
         start = time.perf_counter()
-        losses = _train_epoch(model, features, sampler, state)
+        losses = _train_epoch(model, features, sampler, state, on_step)
         seconds = time.perf_counter() - start
         record: Record = {"epoch": state.epoch, "loss": losses, "seconds": seconds}
         record |= {"steps_per_second": len(sampler) / seconds} | features.account()
@@ -153,7 +155,11 @@ def _is_over(state: TrainState, options: TrainOptions, first_epoch: int) -> bool
 
 
 def _train_epoch(
-    model: Recommender, features: FeatureSource, sampler: Sampler, state: TrainState
+    model: Recommender,
+    features: FeatureSource,
+    sampler: Sampler,
+    state: TrainState,
+    on_step: Callable[[int, int], None],
 ) -> dict[str, float]:
     """One pass over the training pairs; the mean of each term of the loss."""
     state.learned.train()
@@ -174,6 +180,7 @@ def _train_epoch(
         state.schedule.step()
         for name, term in terms.items():
             totals[name] = totals.get(name, term.new_zeros(())) + term.detach()
+        on_step(step + 1, len(sampler))
     return {name: total.item() / len(sampler) for name, total in totals.items()}
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from support.process import libraries_imported, run_apart
 from support.shop import interaction_rows, write_features, write_shop
 
-from pipelines import training
+from pipelines import training_job
 from pipelines.cli import run
 from recommend.metrics import CUTOFFS, METRICS
 from recommend.models import MODELS
@@ -246,7 +246,7 @@ def test_ctrl_c_ends_with_130_and_an_unfinished_run(shop, mmrec, tmp_path, monke
     def interrupt(*arguments, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "fit", interrupt)
+    monkeypatch.setattr(training_job, "fit", interrupt)
     outcome = mmrec("train --model bpr --run r")
     assert outcome.code == 130
     folder = tmp_path / "runs/shop/r"
