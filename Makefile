@@ -67,6 +67,7 @@ bench: install  ## Slow measurements (hours): published figures, both stages' sp
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.recommend
 	$(BIN)/python -m benchmarks.finetune
+	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.kills
 	$(BIN)/python -m benchmarks.resume
 

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.floors import best_seconds
-from benchmarks.material import DEFAULT_DATA, open_clip_encoder
+from benchmarks.films import PAIR, prepare_films, tuned_pair
+from benchmarks.floors import matrix_rate, mean_seconds
+from benchmarks.material import DEFAULT_DATA, TOKENS, open_clip_encoder, random_inputs
 from benchmarks.output import Row, print_rows, write_rows
 from extract.encoders.base import Encoder
 from extract.finetune.step import contrastive_backward
@@ -68,7 +69,6 @@ REGIMES: dict[str, dict[str, Any]] = {
         "weight_decay": 0.1,
     },
 }
-TOKENS = 32  # of a text whose speed is measured
 MODELS = ("freedom", "vbpr")
 SEEDS = (0, 1, 2)
 
@@ -94,22 +94,6 @@ def prepare_fashion(data: Path, workspace: Workspace, reporter: Reporter) -> Non
         )
         if not workspace.new_dataset("fashion").description.is_file():
             prepare.run("table", config, workspace, reporter)
-
-
-def prepare_films(data: Path, workspace: Workspace, reporter: Reporter) -> None:
-    """The films, as the README's table has them; what is there stays."""
-    source = data / "ml100k"
-    config = TableConfig(
-        dataset="films",
-        interactions=source / "interactions.tsv",
-        items=source / "items.tsv",
-        images=(source / "posters_tmdb", source / "posters_imdb"),
-        text="{title}. {overview}",
-        min_rating=4,
-        k_core=5,
-    )
-    if not workspace.new_dataset("films").description.is_file():
-        prepare.run("table", config, workspace, reporter)
 
 
 def fashion(
@@ -144,19 +128,9 @@ def retrieval_rows(name: str, told: dict[str, Any]) -> Iterator[Row]:
 
 def films(workspace: Workspace, device: str, reporter: Reporter) -> Iterator[Row]:
     """The tuned pair's recalls, and test figures of recommenders on its features and others."""
-    config = FinetuneConfig(
-        encoder="offline",
-        out="pair_ft",
-        dataset="films",
-        device=device,
-        projection=256,
-        epochs=60,
-        patience=15,
-        weight_decay=0.1,
-    )
-    folder = finetuning.run(config, workspace, reporter)
+    folder = tuned_pair(workspace, device, reporter)
     yield from retrieval_rows("films/pair_ft", read_json(folder / "encoder.json"))
-    for encoder in ("offline", "pair_ft"):
+    for encoder in ("offline", PAIR):
         made = ExtractionConfig(encoder=encoder, dataset="films", device=device)
         extraction.run(made, workspace, reporter)
     for model in MODELS:
@@ -194,7 +168,7 @@ def speed(device: torch.device, quick: bool) -> Iterator[Row]:
     for precision in precisions:
         for size in (chunk, batch):
             pairs, flops = step_rate(encoder, device, precision, batch, size, 20 if on_gpu else 2)
-            peak = _matrix_rate(device, precision)
+            peak = matrix_rate(device, DTYPES[precision])
             told = f"{name.lower()}-{precision}/chunk-{size}"
             floor = flops / peak
             yield Row(f"finetune/{told}", pairs, "pairs/s", floor=1 / floor, of_floor=pairs * floor)
@@ -205,15 +179,11 @@ def step_rate(
     encoder: Encoder, device: torch.device, precision: str, batch: int, chunk: int, rounds: int
 ) -> tuple[float, float]:
     """Pairs a second, and the operations that a pair needs once forward and once backward."""
-    side = encoder.picture_side or 224
-    images = torch.randn(batch, 3, side, side, device=device)
-    ids = torch.randint(1, 40_000, (batch, TOKENS), device=device)
-    ids[:, -1] = 49_407
-    texts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    made = random_inputs(encoder, batch, TOKENS, device)
 
     def rows(at: int, count: int) -> dict[str, Any]:
-        some = {name: value[at : at + count] for name, value in texts.items()}
-        return {"image": images[at : at + count], "text": some}
+        some = {name: value[at : at + count] for name, value in made["text"].items()}
+        return {"image": made["image"][at : at + count], "text": some}
 
     chunks = [rows(at, chunk) for at in range(0, batch, chunk)]
     scale = encoder.log_scales[0]
@@ -230,28 +200,8 @@ def step_rate(
 
     with FlopCounterMode(display=False) as counter:
         sum(views[0].sum() for views in encode(rows(0, 1)).values()).backward()  # type: ignore[union-attr]
-    seconds = _seconds(step, device, rounds)
+    seconds = mean_seconds(step, device, rounds)
     return batch / seconds, counter.get_total_flops()
-
-
-def _matrix_rate(device: torch.device, precision: str) -> float:
-    """Operations a second of a large matrix product, the best of a few."""
-    side = 8192 if device.type == "cuda" else 2048
-    matrix = torch.randn(side, side, device=device, dtype=DTYPES[precision])
-    return 2 * side**3 / best_seconds(lambda: matrix @ matrix, device)
-
-
-def _seconds(work: Any, device: torch.device, rounds: int) -> float:
-    """Of one call, after one to warm up."""
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    for _ in range(rounds):
-        work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - start) / rounds
 
 
 @click.command()

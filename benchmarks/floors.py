@@ -87,6 +87,22 @@ def best_seconds(step: Callable[[], object], device: torch.device) -> float:
     return min(found)
 
 
+def mean_seconds(step: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Of one call, after one that does not count."""
+    step()
+    start = clock(device)
+    for _ in range(rounds):
+        step()
+    return (clock(device) - start) / rounds
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product, the best of a few."""
+    side = 8192 if device.type == "cuda" else SIDE
+    matrix = torch.randn(side, side, device=device, dtype=dtype)
+    return 2 * side**3 / best_seconds(lambda: matrix @ matrix, device)
+
+
 def step_work(model: Recommender, batch: Batch, dims: Mapping[str, int]) -> Work | None:
     """What one training step cannot do without; None for a model that is not counted.
 

@@ -1,7 +1,8 @@
-"""What the extraction benchmarks encode, and by what."""
+"""What is encoded to measure encoders, and by which of them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.csv as csv
@@ -15,6 +16,7 @@ from extract.encoders.clip import ClipEncoder
 from extract.encoders.loading import library
 
 DEFAULT_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+TOKENS = 32  # of a random text
 
 
 def pictures(data: Path, scratch: Path, count: int) -> tuple[Catalog, str]:
@@ -52,6 +54,19 @@ def texts(data: Path, count: int) -> tuple[Catalog, str]:
         told = f"{len(found)} generated texts"
     ids = [str(number) for number in range(len(found))]
     return Catalog.from_columns(ids, found, [None] * len(ids), Path()), told
+
+
+def random_inputs(
+    encoder: Encoder, count: int, tokens: int, device: torch.device
+) -> dict[str, Any]:
+    """Collated noise for pictures and texts of a length: what they hold decides no speed."""
+    side = encoder.picture_side or 224
+    ids = torch.randint(1, 30_000, (count, tokens), device=device)
+    ids[:, -1] = 30_000  # CLIP takes a text to end at its highest id
+    return {
+        "image": torch.randn(count, 3, side, side, device=device),
+        "text": {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+    }
 
 
 def open_clip_encoder(name: str) -> Encoder:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from support.process import libraries_imported, run_apart
 from support.shop import interaction_rows, write_features, write_shop
 
-from pipelines import training_job
+from pipelines import training, training_job
 from pipelines.cli import run
 from recommend.metrics import CUTOFFS, METRICS
 from recommend.models import MODELS
