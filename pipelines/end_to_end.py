@@ -25,8 +25,9 @@ from pipelines.live_features import LiveFeatures
 from recommend.features import FeatureStore, Tables
 from recommend.sources import check_reached
 
-# The encoder is taken for lost once its weights are so many times as large as at the start.
-LARGEST_GROWTH = 100.0
+# The encoder is taken for lost once a tensor of its weights is so many times as large as at the
+# start; those that start near zero are measured by numbers of this size.
+LARGEST_GROWTH, SMALL = 100.0, 0.1
 
 
 class EncodedFeatures(LiveFeatures):
@@ -74,7 +75,8 @@ class EncodedFeatures(LiveFeatures):
         self.register_buffer("encoded_at", torch.zeros(len(rows), dtype=torch.int64))
         self.register_load_state_dict_post_hook(_forget)
         self._items = np.argsort(rows)  # of each row of the catalogue
-        self._first_norm = max(self._norm(), 1.0)
+        floors = torch.tensor([SMALL * weight.numel() ** 0.5 for weight in trained.values()])
+        self._first_norms = self._norms().maximum(floors.to(self.device))
         self._leaves: dict[str, Tensor] = {}
         self._tables: Tables = {}
         self._batch = np.zeros(0, np.int64)
@@ -206,17 +208,21 @@ class EncodedFeatures(LiveFeatures):
         ages = (self.steps - self.encoded_at).double()
         self.work.ages.append((float(ages.mean()), int(ages.max())))
 
-    def _norm(self) -> float:
-        with torch.no_grad():
-            return float(nn.utils.get_total_norm(list(self.weights.values())))
+    @torch.no_grad()
+    def _norms(self) -> Tensor:
+        """The length of each trained tensor."""
+        norms = [torch.linalg.vector_norm(weight) for weight in self.weights.values()]
+        return torch.stack(norms).float()
 
     def _check_growth(self) -> None:
         with torch.no_grad():
             if self._scale is not None:
                 self._scale.clamp_(max=MAX_LOG_SCALE)
-        growth = self._norm() / self._first_norm
-        if not growth <= LARGEST_GROWTH:
-            raise self._diverged(f"its weights are {growth:,.0f} times as large as at the start")
+        growth = self._norms() / self._first_norms
+        if not (growth <= LARGEST_GROWTH).all():
+            name = list(self.weights)[int(growth.argmax())].removeprefix("encoder/")
+            told = f"{growth.max():,.0f} times as large as at the start"
+            raise self._diverged(f"its {name.replace('/', '.')} is {told}")
 
     def _diverged(self, why: str) -> UserError:
         return UserError(

@@ -77,7 +77,7 @@ class LiveEncoder:
         sizes = [weight.numel() for weight in self.encoder.parameters() if weight.requires_grad]
         return {
             "base": self.recipe.base,
-            "fingerprint_before": self.fingerprint,
+            "base_model": self.recipe.base_model,
             "fingerprint": self.encoder.fingerprint(),
             "trained_weights": sum(sizes),
         }
@@ -85,6 +85,8 @@ class LiveEncoder:
     def save(self, run: Path, told: Mapping[str, Any]) -> None:
         """Write what was trained into a run's folder, as an encoder like any other."""
         weights = trained_weights(self.encoder)
+        if not weights:  # what is added has chance in it, also where it is not trained
+            weights = {n: w for n, w in self.encoder.named_parameters() if n in self.added}
         if weights:
             created = datetime.now(UTC).isoformat(timespec="seconds")
             save_tuned(encoder_of(run), self.recipe, weights, {"created": created, **told})

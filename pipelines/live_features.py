@@ -102,8 +102,10 @@ class LiveFeatures(FeatureSource):
         self.device = passes.inputs.device
         self.work = Account()
         self.rows = rows
-        # Of each modality the items that have it.
+        # Of each modality the items that have it; those without a usable vector at the start are
+        # absent for good.
         self.having = {name: np.flatnonzero(store.present[name]) for name in store.dims}
+        passes.rows = {name: np.sort(rows[having]) for name, having in self.having.items()}
         for name, table in store.tables.items():
             tensor = torch.from_numpy(np.ascontiguousarray(table)).to(self.device)
             self.register_buffer(f"table_{name}", tensor)

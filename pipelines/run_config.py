@@ -62,10 +62,12 @@ class RunConfig(Config):
         regime = "" if self.feature_source == "frozen" else f"-{self.feature_source}"
         name = f"{self.model['name']}-{features}{regime}-s{self.seed}".replace(":", "-")
         default = resolve_run({"model": {"name": self.model["name"]}})
-        own = [self.model, self.train, self.protocol, self.modalities]
-        usual = [default.model, default.train, default.protocol, default.modalities]
+        own: list[Any] = [self.model, self.train, self.protocol, self.modalities]
+        usual: list[Any] = [default.model, default.train, default.protocol, default.modalities]
         if self.end_to_end is not None:
-            own, usual = [*own, self.end_to_end], [*usual, EndToEndOptions()]
+            usual.append(EndToEndOptions())
+            of_no_matter = {name: getattr(usual[-1], name) for name in CIRCUMSTANCES}
+            own.append(self.end_to_end.model_copy(update=of_no_matter))
         return name if own == usual else f"{name}-{digest([repr(tuple(own))])[:6]}"
 
     def results(self) -> dict[str, Any]:
@@ -136,6 +138,11 @@ def resolve_run(settings: Mapping[str, Any]) -> RunConfig:
         problems.append(str(error))
     if problems:
         raise UserError("; ".join(problems))
+    if config.end_to_end and config.end_to_end.warm_epochs >= config.train.max_epochs:
+        raise UserError(
+            f"the encoder would take no part: {config.end_to_end.warm_epochs} warm epochs of "
+            f"{config.train.max_epochs} in all; give fewer --warm-epochs, or more train.max_epochs"
+        )
     return config
 
 

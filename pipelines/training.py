@@ -139,8 +139,10 @@ def command(
     mmrec-train --config lightgcn-baby --dataset baby           (settings that come along)
     mmrec-train --resume freedom-offline-s0                     (after a kill)
 
-    Several GPUs share the encoder's work: torchrun --nproc-per-node N -m pipelines.cli train
-    --end-to-end ...; mmrec-extract --encoder RUN then makes features of the run's encoder.
+    Several GPUs share the encoder's work: torchrun --nproc-per-node N -m -- pipelines.cli train
+    --end-to-end ...
+
+    The encoder of an end-to-end run is one like any other: mmrec-extract --encoder RUN.
 
     The weights are those of the best validation recall@20 (train.selection); the test interactions
     are looked at once, at the end. The run's folder is printed, with everything to use or repeat

@@ -34,16 +34,17 @@ def choose_trained(encoder: Encoder, added: Iterable[str], options: Rates) -> No
     for pattern in patterns:
         if not any(pattern.search(name) for name in names):
             raise UserError(
-                f"--train {pattern.pattern} fits no weight of {encoder.spec}; some of its "
-                f"{len(names)}: {', '.join(names[:: max(1, len(names) // NAMES_TOLD)])}"
+                f"the pattern {pattern.pattern!r} of what is trained fits no weight of "
+                f"{encoder.spec}; some of its {len(names)}: "
+                f"{', '.join(names[:: max(1, len(names) // NAMES_TOLD)]) or 'none'}"
             )
     for name, parameter in encoder.named_parameters():
         chosen = any(pattern.search(name) for pattern in patterns)
         parameter.requires_grad_(name in added or chosen)
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
         raise UserError(
-            f"nothing of {encoder.spec} is trained; give --train, --projection, --lora or "
-            "--bottlenecks"
+            f"nothing of {encoder.spec} is trained; name some of its weights, or add a projection, "
+            "LoRA or bottlenecks"
         )
 
 

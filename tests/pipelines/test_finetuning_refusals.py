@@ -34,9 +34,9 @@ def times(folder):
         ("--losses itc,itm", "it cannot have the loss itm; use --losses itc"),
         ("--losses itc,foo", "losses: value error, unknown losses foo; known: itc, itm, mlm"),
         ("--losses label", "the loss label needs a column of labels; give --label-column"),
-        ("--train nose", "--train nose fits no weight of random:16"),
+        ("--train nose", "'nose' of what is trained fits no weight of random:16"),
         ("--train heads[", "takes all, none, PATTERN or PATTERN=RATE, found 'heads['"),
-        ("--train none --projection 0", "nothing of random:16 is trained; give --train, --proje"),
+        ("--train none --projection 0", "nothing of random:16 is trained; name some of its weights, or add a proje"),
         ("--lora 2", "random:16 has no blocks with linear layers, which LoRA needs"),
         ("--bottlenecks 2", "random:16 has no transformer whose feed-forward is known"),
         ("--holdout-column colour", "lacks the column colour; found item_id, text, image, top, pr"),
@@ -68,7 +68,7 @@ def test_refusals(tune, cannot, shop, words, expected):
     ("words", "expected"),
     [
         ("--lora 2 --lora-layers nose", "no layer of clip:"),
-        ("--train resblock9", "--train resblock9 fits no weight of clip:"),
+        ("--train resblock9", "'resblock9' of what is trained fits no weight of clip:"),
         ("--encoder-rate 1e30", "the loss itc is not finite at step 2 of epoch 1; use a smaller"),
     ],
 )

@@ -78,12 +78,15 @@ def test_what_is_trained(train, added, expected):
 @pytest.mark.parametrize(
     ("train", "told"),
     [
-        (("nose",), "--train nose fits no weight of small; some of its 8: eye.0.weight"),
+        (
+            ("nose",),
+            "'nose' of what is trained fits no weight of small; some of its 8: eye.0.weight",
+        ),
         (("eye[",), "PATTERN or PATTERN=RATE, found 'eye\\['"),
         (("eye=-1",), "found 'eye=-1' \\(a rate is above 0\\)"),
         (("eye=nan",), "a rate is above 0"),
-        (("eye=fast",), "--train eye=fast fits no weight"),
-        (("none",), "nothing of small is trained; give --train"),
+        (("eye=fast",), "'eye=fast' of what is trained fits no weight"),
+        (("none",), "nothing of small is trained; name some"),
     ],
 )
 def test_wrong_patterns_are_told(train, told):
