@@ -23,6 +23,7 @@ from support.live import (
 from support.tiny_clip import write_tiny_clip
 
 from extract.encoders import create_encoder
+from extract.encoders.adaptation import Adaptation, adapt
 from extract.encoders.tuned import load_tuned
 from extract.shards import ShardReader
 from pipelines import live_encoder
@@ -103,7 +104,8 @@ def test_refresh_and_the_shared_flag(train, mmrec, runs, spec):
     assert not (runs / "r" / "encoder").exists()
     told = metrics_of(runs / "r")
     assert told["feature_source"] == "refresh"
-    assert told["encoder"]["fingerprint"] == told["encoder"]["fingerprint_before"]
+    unchanged = adapt(create_encoder(spec), Adaptation())[0]
+    assert told["encoder"]["fingerprint"] == unchanged.fingerprint()
     assert told["encoder"]["trained_weights"] == 0
     record = history_of(runs / "r")[0]
     assert (record["vectors_encoded"], record["vectors_refreshed"]) == (0, 37 + 38)
@@ -188,6 +190,6 @@ def test_the_encoder_is_the_start_of_another_run(train, mmrec, runs):
     )
     assert outcome.code == 0, outcome.err
     first, second = (metrics_of(runs / name)["encoder"] for name in ("r", "again"))
-    assert second["fingerprint_before"] == first["fingerprint"]
+    assert second["base_model"] == first["fingerprint"]
     assert mmrec("extract --workers 0 --encoder again").code == 0
     assert mmrec("extract --workers 0 --encoder r").code == 0

@@ -36,7 +36,7 @@ def times(folder):
         ("--losses label", "the loss label needs a column of labels; give --label-column"),
         ("--train nose", "'nose' of what is trained fits no weight of random:16"),
         ("--train heads[", "takes all, none, PATTERN or PATTERN=RATE, found 'heads['"),
-        ("--train none --projection 0", "nothing of random:16 is trained; name some of its weights, or add a proje"),
+        ("--train none --projection 0", "nothing of random:16 is trained; name some of its"),
         ("--lora 2", "random:16 has no blocks with linear layers, which LoRA needs"),
         ("--bottlenecks 2", "random:16 has no transformer whose feed-forward is known"),
         ("--holdout-column colour", "lacks the column colour; found item_id, text, image, top, pr"),

@@ -80,7 +80,7 @@ def test_what_is_trained(train, added, expected):
     [
         (
             ("nose",),
-            "'nose' of what is trained fits no weight of small; some of its 8: eye.0.weight",
+            "'nose' of what is trained fits no weight of small; some of its 8: eye.0",
         ),
         (("eye[",), "PATTERN or PATTERN=RATE, found 'eye\\['"),
         (("eye=-1",), "found 'eye=-1' \\(a rate is above 0\\)"),
