@@ -37,6 +37,7 @@ CONFIG, METRICS, HISTORY, LOG = "config.toml", "metrics.json", "history.jsonl", 
 EMBEDDINGS, IDS, MODEL = "embeddings.safetensors", "ids.parquet", "model.safetensors"
 PER_USER, RECOMMENDATIONS = "per_user.parquet", "recommendations.parquet"
 CHECKPOINT = "checkpoint.pt"  # only until the run is finished
+ENCODER = "encoder/encoder.json"  # of a run end to end; it says that there is one
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class RunFolder:
                 "or delete that folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, CHECKPOINT):
+        for name in (METRICS, CHECKPOINT, ENCODER):
             (folder / name).unlink(missing_ok=True)
         log, history = Journal(folder / LOG), Journal(folder / HISTORY)
         write_toml(settings, config, f"mmrec-train --config {settings}")

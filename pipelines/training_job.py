@@ -72,9 +72,7 @@ def train(
         weights |= {f"features.{name}": w for name, w in parts.features.state_dict().items()}
     folder.write_results(weights, fitted.embeddings, parts.log, by_split, ranking)
     metrics = run_metrics(parts, fitted, test, time.perf_counter() - start)
-    if parts.live:
-        told = {"dataset": config.dataset, "run": config.run, "epoch": fitted.epoch}
-        parts.live.save(folder.folder, told)
+    _save_encoder(parts, fitted, folder, lines)
     lines.say(f"done in {metrics['seconds']:.1f} s: {folder.folder}")
     folder.finish(metrics)
     return TrainedRun(folder.folder, metrics)
@@ -113,6 +111,20 @@ def fit_parts(
         checkpoint.state if checkpoint else None,
         on_step,
     )
+
+
+def _save_encoder(parts: Parts, fitted: Fitted, folder: RunFolder, lines: "Lines") -> None:
+    """Write the encoder that took part, if one did."""
+    if parts.live is None:
+        return
+    config = parts.config
+    if config.feature_source == "end-to-end" and fitted.epoch <= parts.features.first_epoch:
+        lines.say(
+            f"warning: epoch {fitted.epoch} was the best, before the encoder took part, so it is "
+            "as it was; try a smaller --encoder-rate, or more epochs"
+        )
+    told = {"dataset": config.dataset, "run": config.run, "epoch": fitted.epoch}
+    parts.live.save(folder.folder, told)
 
 
 class Lines:

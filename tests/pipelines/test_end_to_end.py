@@ -26,7 +26,7 @@ from extract.encoders import create_encoder
 from extract.encoders.adaptation import Adaptation, adapt
 from extract.encoders.tuned import load_tuned
 from extract.shards import ShardReader
-from pipelines import live_encoder
+from pipelines import live_encoder, training_job
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +54,12 @@ def pair(request):
 def train(mmrec, spec):
     """A run that must succeed; gives what the command said."""
 
-    def call(*arguments, settings=(), run="r"):
+    def call(*arguments, settings=(), run="r", code=0):
         words = setting_words(*QUICK, *EVENTFUL, *settings)
         outcome = mmrec(
             "train --end-to-end --device cpu --encoder", spec, "--run", run, *arguments, *words
         )
-        assert outcome.code == 0, outcome.err
+        assert outcome.code == code, outcome.err
         return outcome
 
     return call
@@ -193,3 +193,23 @@ def test_the_encoder_is_the_start_of_another_run(train, mmrec, runs):
     assert second["base_model"] == first["fingerprint"]
     assert mmrec("extract --workers 0 --encoder again").code == 0
     assert mmrec("extract --workers 0 --encoder r").code == 0
+
+
+def test_an_encoder_that_took_part_too_late_is_told(train, runs):
+    still = ("--warm-epochs", "1", "--encoder-rate", "1e-12")
+    settings = ("train.learning_rate=1e-12", "train.max_epochs=2")
+    outcome = train("--model", "vbpr", *still, settings=settings)
+    assert "warning: epoch 1 was the best, before the encoder took part" in outcome.err
+    assert metrics_of(runs / "r")["selection"]["epoch"] == 1
+
+
+def test_a_run_that_begins_again_takes_its_encoder_back(train, runs, monkeypatch):
+    train("--model", "vbpr")
+    assert (runs / "r" / "encoder" / "encoder.json").is_file()
+
+    def interrupt(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_job, "fit", interrupt)
+    assert train("--model", "vbpr", code=130).code == 130
+    assert not (runs / "r" / "encoder" / "encoder.json").exists()
