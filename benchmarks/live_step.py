@@ -67,6 +67,7 @@ def made_up_inputs(
         tokens=nothing,
         pictures=nothing,
         kept=kept,
+        again={},
         trained={name: after for name, (_, after) in steps.items()},
     )
 

@@ -45,6 +45,7 @@ class EncodedFeatures(LiveFeatures):
         added: Names of the encoder's weights that were added for this training.
         groups: Of each item, (I,), whole numbers: the ITC term takes items of one group, which
             share a picture or a text, for no negatives of each other.
+        is_fresh: Whether the features at the start are those that the encoder gives.
     """
 
     steps: Tensor
@@ -59,6 +60,7 @@ class EncodedFeatures(LiveFeatures):
         steps_per_epoch: int = 1,
         added: Sequence[str] = (),
         groups: np.ndarray | None = None,
+        is_fresh: bool = False,
     ) -> None:
         super().__init__(passes, store, rows, options, steps_per_epoch)
         trained = {name: w for name, w in self.encoder.named_parameters() if w.requires_grad}
@@ -81,13 +83,14 @@ class EncodedFeatures(LiveFeatures):
         self._tables: Tables = {}
         self._batch = np.zeros(0, np.int64)
         self._reached: set[str] = set()
-        self._is_fresh = False
+        self._is_fresh = is_fresh
 
     def groups(self) -> list[dict[str, Any]]:
         """The encoder's trained weights by their rates, and the ITC term's own scale."""
         own = list(self.parameters(recurse=False))
         rate = self.options.learning_rate
-        return self._groups + ([{"params": own, "lr": rate, "weight_decay": 0.0}] if own else [])
+        scale = [{"params": own, "lr": rate, "weight_decay": 0.0}] if own else []
+        return [*map(dict, self._groups), *scale]  # the optimizer writes into them
 
     def warmth(self, step: int) -> float:
         """Rising over the warm-up, which begins when the encoder takes part."""
@@ -123,7 +126,7 @@ class EncodedFeatures(LiveFeatures):
             UserError: The encoder diverges.
         """
         if items is None or self.is_warming:
-            return self.tables()
+            return self._probed() if items is not None and not self._reached else self.tables()
         self._batch = items.cpu().numpy()
         self._encode_old()
         self._check_growth()
@@ -159,10 +162,11 @@ class EncodedFeatures(LiveFeatures):
         Raises:
             UserError: The loss does not depend on a modality, or the gradient is not finite.
         """
-        if not self._leaves:
-            return
         for name, leaf in self._leaves.items():
             check_reached(name, leaf, self._reached)
+        if self.is_warming or not self._leaves:
+            self._leaves = {}
+            return
         with self.work.timed():
             self.passes.push()
             if rank() > 0 and self._scale is not None:
@@ -177,8 +181,17 @@ class EncodedFeatures(LiveFeatures):
         self._is_fresh = False
 
     def when(self) -> str:
-        """The step, for an error."""
-        return f" in step {int(self.steps)} of its training, in epoch {int(self.epochs)}"
+        """How far it has come, for an error."""
+        return f" after step {int(self.steps)} of its training, in epoch {int(self.epochs)}"
+
+    def account(self) -> dict[str, Any]:
+        """What the epoch took, whose last step has left the encoder in order.
+
+        Raises:
+            UserError: The encoder diverges.
+        """
+        self._check_growth()
+        return super().account()
 
     @property
     def _scale(self) -> Tensor | None:
@@ -187,11 +200,21 @@ class EncodedFeatures(LiveFeatures):
             return None
         return self.encoder.log_scales[0] if self.encoder.log_scales else self.log_scale
 
+    def _probed(self) -> Tables:
+        """The tables of a warm start as leaves, to learn whether the loss depends on them."""
+        trained = [name for name in self.dims if self.passes.is_trained(name)]
+        tables = self.tables()
+        self._leaves = {name: tables[name].clone().requires_grad_() for name in trained}
+        return tables | self._leaves
+
     def _encode_old(self) -> None:
         """Encode the rows that no batch has held for too long, but for those of this one."""
-        if self.options.max_age is not None:
-            old = np.flatnonzero((self.steps - self.encoded_at).numpy() > self.options.max_age)
-            self._encode_again(np.setdiff1d(old, self._batch))
+        if self.options.max_age is None:
+            return
+        old = np.flatnonzero((self.steps - self.encoded_at).numpy() > self.options.max_age)
+        old = np.setdiff1d(old, self._batch)
+        if len(old):
+            self._encode_again(old)
 
     def _encode_again(self, items: np.ndarray | None) -> None:
         """Encode rows, or all, without dropout."""

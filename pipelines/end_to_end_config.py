@@ -25,7 +25,9 @@ class EndToEndOptions(Adaptation, Rates, Config):
         1e-5, gt=0, description="Adam's step size for the encoder's own weights."
     )
     learning_rate: float = Field(1e-3, gt=0, description="The same for what is added to it.")
-    weight_decay: float = Field(0.0, ge=0, description="Adam's, of the encoder's matrices only.")
+    weight_decay: float = Field(
+        0.0, ge=0, description="Adam's (L2, not decoupled), of the encoder's matrices."
+    )
     warmup_steps: int = Field(
         100, ge=0, description="Steps in which the encoder's rates rise to their full size."
     )

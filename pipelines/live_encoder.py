@@ -1,6 +1,6 @@
 """From the settings of a run to an encoder that takes part in its training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -50,6 +50,7 @@ class LiveEncoder:
         passes: What encodes rows of the catalogue.
         rows: The catalogue's row of each item, (I,).
         store: The features at the start.
+        is_fresh: Whether the encoder has just made them.
     """
 
     options: EndToEndOptions
@@ -59,6 +60,7 @@ class LiveEncoder:
     passes: TwoPass
     rows: np.ndarray
     store: FeatureStore
+    is_fresh: bool
 
     @property
     def encoder(self) -> Encoder:
@@ -70,7 +72,7 @@ class LiveEncoder:
         common = (self.passes, self.store, self.rows, self.options, steps_per_epoch)
         if regime == "refresh":
             return RefreshedFeatures(*common)
-        return EncodedFeatures(*common, self.added, self._duplicates())
+        return EncodedFeatures(*common, self.added, self._duplicates(), self.is_fresh)
 
     def told(self) -> dict[str, Any]:
         """What a run tells of it."""
@@ -133,6 +135,7 @@ def open_live(
     modalities = _modalities(config, catalog, encoder)
     if config.feature_source == "end-to-end":
         choose_trained(encoder, added, options)
+        _freeze_unused(encoder, modalities, options)
     else:
         encoder.requires_grad_(False)
     encoder.to(device)
@@ -146,9 +149,33 @@ def open_live(
         _check_same_items(store, passes, rows)
     else:
         name = default_features(config.encoder or "")
-        store = _encoded(passes, rows, name, digest([encoder.fingerprint(), items_digest]))
+        source = digest([encoder.fingerprint(), items_digest])
+        store = _encoded(passes, rows, name, source, reporter)
     recipe = Recipe(lasting_spec(config.encoder or "", base.spec), fingerprint, adaptation)
-    return LiveEncoder(options, recipe, added, encoder.fingerprint(), passes, rows, store)
+    own = encoder.fingerprint()
+    is_fresh = config.features is None
+    return LiveEncoder(options, recipe, added, own, passes, rows, store, is_fresh)
+
+
+def _freeze_unused(encoder: Encoder, modalities: Sequence[str], options: EndToEndOptions) -> None:
+    """Train nothing of towers that are not asked.
+
+    Raises:
+        UserError: Nothing is left.
+    """
+    if JOINT in modalities:
+        return  # which may look at everything
+    towers = [stage for name in modalities for stage in encoder.stages(name)]
+    used = {id(weight) for stage in towers for weight in stage.parameters}
+    if options.itc_weight:
+        used |= {id(scale) for scale in encoder.log_scales}
+    for weight in encoder.parameters():
+        weight.requires_grad_(weight.requires_grad and id(weight) in used)
+    if not any(weight.requires_grad for weight in encoder.parameters()):
+        raise UserError(
+            f"nothing is trained that gives {' or '.join(modalities)} vectors; name other weights "
+            "in end_to_end.train, or other --modalities"
+        )
 
 
 def _adaptation(options: EndToEndOptions, base: Encoder) -> Adaptation:
@@ -223,25 +250,24 @@ def _read(
     reporter: Reporter,
 ) -> Inputs:
     """The catalogue, made ready; with what its frozen layers give, where that is kept."""
-    keep: Keep = "states"
-    if config.feature_source == "refresh" or JOINT in modalities:
-        keep = "inputs"  # frozen layers drop out, too; the joint tower takes whole inputs
-    if not options.keep_frozen:
-        keep = "nothing"
+    # With refresh frozen layers drop out, too, and the joint tower takes whole inputs.
+    whole = config.feature_source == "refresh" or JOINT in modalities
+    keep: Keep = "states" if options.keep_frozen else "nothing"
     towers = DEFAULT_MODALITIES if JOINT in modalities else modalities
     device = next(encoder.parameters()).device
     with modality_bars(reporter, towers, len(catalog), True) as progress:
-        return read_inputs(
-            encoder, catalog, device, options.workers, keep, progress, modalities=towers
-        )
+        return read_inputs(encoder, catalog, device, options.workers, keep, progress, towers, whole)
 
 
-def _encoded(passes: TwoPass, rows: np.ndarray, name: str, source: str) -> FeatureStore:
+def _encoded(
+    passes: TwoPass, rows: np.ndarray, name: str, source: str, reporter: Reporter
+) -> FeatureStore:
     """The vectors of all items as the encoder gives them now."""
     passes.inputs.encoder.eval()
     tables = {}
     for modality, having in passes.rows.items():
-        vectors = passes.vectors(modality, having, CHUNK).cpu().numpy()
+        with reporter.bar(f"encode {modality}", len(having)) as advance:
+            vectors = passes.vectors(modality, having, CHUNK, advance).cpu().numpy()
         table = np.zeros((len(rows), vectors.shape[1]), vectors.dtype)
         table[having] = vectors
         tables[modality] = table[rows]

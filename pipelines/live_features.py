@@ -31,15 +31,17 @@ CHUNK = 32
 
 @dataclass
 class Account:
-    """What an epoch took.
+    """What an epoch and its validation took.
 
     Attributes:
         encoded: Vectors that a gradient was carried through.
         refreshed: Vectors that were made without one.
+        device: Of the encoder.
         seconds: Spent on either.
         ages: Of each step the mean and the largest age of the rows that the model was handed.
     """
 
+    device: torch.device
     encoded: int = 0
     refreshed: int = 0
     seconds: float = 0.0
@@ -48,9 +50,16 @@ class Account:
     @contextmanager
     def timed(self) -> Iterator[None]:
         """Count the time inside."""
+        self._wait()
         start = time.perf_counter()
         yield
+        self._wait()
         self.seconds += time.perf_counter() - start
+
+    def _wait(self) -> None:
+        """A GPU works on while Python goes ahead."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def told(self) -> dict[str, Any]:
         """As the record of an epoch has it; ages in steps."""
@@ -100,14 +109,14 @@ class LiveFeatures(FeatureSource):
         self.first_step = options.warm_epochs * steps_per_epoch
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
         self.device = passes.inputs.device
-        self.work = Account()
+        self.work = Account(self.device)
         self.rows = rows
         # Of each modality the items that have it; those without a usable vector at the start are
         # absent for good.
         self.having = {name: np.flatnonzero(store.present[name]) for name in store.dims}
-        passes.rows = {name: np.sort(rows[having]) for name, having in self.having.items()}
+        passes.restrict({name: rows[having] for name, having in self.having.items()})
         for name, table in store.tables.items():
-            tensor = torch.from_numpy(np.ascontiguousarray(table)).to(self.device)
+            tensor = torch.tensor(table, device=self.device)  # the store keeps its own values
             self.register_buffer(f"table_{name}", tensor)
 
     @property
@@ -135,7 +144,7 @@ class LiveFeatures(FeatureSource):
 
     def account(self) -> dict[str, Any]:
         """Items that were encoded and how fast, the rows' age, and the memory."""
-        told, self.work = self.work.told(), Account()
+        told, self.work = self.work.told(), Account(self.device)
         return told | {"peak_megabytes": round(peak_bytes(self.device) / 2**20)}
 
     def encode_rows(self, items: np.ndarray | None = None) -> dict[str, Tensor]:
@@ -177,9 +186,11 @@ class RefreshedFeatures(LiveFeatures):
     def begin_epoch(self) -> None:
         """Encode the catalogue."""
         super().begin_epoch()
-        if not self.is_warming:
+        live, every = int(self.epochs) - self.first_epoch - 1, self.options.refresh_every
+        if live == 0 or (live > 0 and every and live % every == 0):
             with self.work.timed():
-                _set_noisy(self.encoder)
+                if self.options.dropout:
+                    _set_noisy(self.encoder)
                 self._noisy = self.encode_rows()
                 self.encoder.eval()
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from extract.errors import UserError, unknown_name
 from extract.files import digest
+from extract.finetune.options import Rates
 from pipelines.config import Config, Seed, merged_settings, read_toml, validate
 from pipelines.end_to_end_config import CIRCUMSTANCES, OPTIONS, EndToEndOptions
 from recommend.evaluate import Protocol
@@ -93,8 +94,9 @@ def run_settings(
         UserError: All that is wrong with them.
     """
     path = shipped_config(config_file) if config_file else None
-    settings = merged_settings(given, path, sets)
-    live = {name: settings.pop(name) for name in OPTIONS if name in settings}
+    live = {name: given[name] for name in OPTIONS if given.get(name) is not None}
+    others = {name: value for name, value in given.items() if name not in OPTIONS}
+    settings = merged_settings(others, path, sets)
     own = settings.get("end_to_end", {})
     if live and isinstance(own, Mapping):  # anything else is refused below
         settings["end_to_end"] = {**own, **live}
@@ -151,17 +153,19 @@ def _regime_problems(settings: Mapping[str, Any]) -> list[str]:
     regime, encoder = settings.get("feature_source", "frozen"), settings.get("encoder")
     if regime in LIVE:
         problems = [] if encoder else [f"the regime {regime} needs --encoder SPEC"]
-        own = settings.get("end_to_end")
-        if regime == "refresh" and isinstance(own, Mapping) and own.get("itc_weight"):
-            problems.append("--itc-weight goes with --feature-source end-to-end only")
-        return problems
-    given = [
-        name
-        for name, value in (("--encoder", encoder), ("end_to_end", settings.get("end_to_end")))
-        if value is not None
-    ]
+        return problems + (_trained_only(settings.get("end_to_end")) if regime == "refresh" else [])
     regimes = " or ".join(f"--feature-source {name}" for name in sorted(LIVE))
-    return [f"{' and '.join(given)} goes with {regimes} only"] if given else []
+    told = {"--encoder": encoder, "the settings end_to_end": settings.get("end_to_end")}
+    given = [name for name, value in told.items() if value is not None]
+    return [f"only {regimes} can have {' and '.join(given)}"] if given else []
+
+
+def _trained_only(table: Any) -> list[str]:
+    """What settings of an encoder mean nothing where it is not trained."""
+    usual, own = EndToEndOptions(), table if isinstance(table, Mapping) else {}
+    of_training = (*Rates.model_fields, "warmup_steps", "max_age", "itc_weight")
+    given = [name for name in of_training if own.get(name) not in (None, [], getattr(usual, name))]
+    return [f"only --feature-source end-to-end can have {' and '.join(given)}"] if given else []
 
 
 def shipped_config(file: Path) -> Path:

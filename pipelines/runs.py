@@ -26,7 +26,7 @@ from pipelines.run_files import (
     recommendations_table,
     save_tensors,
 )
-from pipelines.workspace import read_json, write_table
+from pipelines.workspace import ENCODER_JSON, encoder_of, read_json, write_table
 from recommend.interactions import InteractionLog
 from recommend.metrics import Metrics
 from recommend.models import Embeddings
@@ -37,7 +37,6 @@ CONFIG, METRICS, HISTORY, LOG = "config.toml", "metrics.json", "history.jsonl", 
 EMBEDDINGS, IDS, MODEL = "embeddings.safetensors", "ids.parquet", "model.safetensors"
 PER_USER, RECOMMENDATIONS = "per_user.parquet", "recommendations.parquet"
 CHECKPOINT = "checkpoint.pt"  # only until the run is finished
-ENCODER = "encoder/encoder.json"  # of a run end to end; it says that there is one
 
 
 @dataclass(frozen=True)
@@ -97,17 +96,27 @@ class RunFolder:
             UserError: The folder holds a run with other settings.
         """
         settings = folder / CONFIG
+        cls.check_free(folder, config)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder / METRICS, folder / CHECKPOINT, encoder_of(folder) / ENCODER_JSON):
+            path.unlink(missing_ok=True)
+        log, history = Journal(folder / LOG), Journal(folder / HISTORY)
+        write_toml(settings, config, f"mmrec-train --config {settings}")
+        return cls(folder, log, history)
+
+    @staticmethod
+    def check_free(folder: Path, config: RunConfig) -> None:
+        """Refuse a folder that is taken.
+
+        Raises:
+            UserError: It holds a run with other settings.
+        """
+        settings = folder / CONFIG
         if settings.is_file() and read_run_config(settings).results() != config.results():
             raise UserError(
                 f"{folder} holds a run with other settings; give this one another name with --run, "
                 "or delete that folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, CHECKPOINT, ENCODER):
-            (folder / name).unlink(missing_ok=True)
-        log, history = Journal(folder / LOG), Journal(folder / HISTORY)
-        write_toml(settings, config, f"mmrec-train --config {settings}")
-        return cls(folder, log, history)
 
     @classmethod
     def go_on(cls, folder: Path, checkpoint: Checkpoint) -> "RunFolder":

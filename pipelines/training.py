@@ -42,8 +42,9 @@ def run(config: RunConfig, workspace: Workspace, reporter: Reporter) -> TrainedR
     start = time.perf_counter()
     config = with_names(config, workspace)
     # Everything that may refuse comes before the folder, which replaces an earlier run.
-    parts = assemble(config, workspace, reporter)
     path = workspace.new_run(config.dataset or "", config.run or "")
+    RunFolder.check_free(path, config)
+    parts = assemble(config, workspace, reporter)
     with locked(path, "training into"), closing(RunFolder.begin(path, config)) as folder:
         return train(parts, folder, Lines(folder, reporter), None, start)
 

@@ -19,6 +19,8 @@ from recommend.interactions import SPLITS as SPLITS  # re-exported: part of the 
 # Feature names that every training command makes itself; no folder has one of them.
 RANDOM = "random"
 SHUFFLED = "shuffled:"
+# The file that says that there is a tuned encoder.
+ENCODER_JSON = "encoder.json"
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def encoder_of(run: Path) -> Path:
 def has_encoder(run: Path) -> bool:
     """Whether a run has saved its encoder."""
     # The file that says so, as `extract.encoders.tuned` names it, which takes long to import.
-    return (encoder_of(run) / "encoder.json").is_file()
+    return (encoder_of(run) / ENCODER_JSON).is_file()
 
 
 def _folders(parent: Path) -> list[str]:

@@ -96,12 +96,13 @@ def fit(
         losses = _train_epoch(model, features, sampler, state, on_step)
         seconds = time.perf_counter() - start
         record: Record = {"epoch": state.epoch, "loss": losses, "seconds": seconds}
-        record |= {"steps_per_second": len(sampler) / seconds} | features.account()
+        record |= {"steps_per_second": len(sampler) / seconds}
         if state.epoch % options.evaluate_every == 0 or state.epoch == options.max_epochs:
             start = time.perf_counter()
             means = validate(encode(model, features)).means()
             record |= {"validation": means, "validation_seconds": time.perf_counter() - start}
             state.validated(means[options.selection])
+        record |= features.account()
         state.history.append(record)
         on_epoch(record)
         keep(state.state_dict)
@@ -172,7 +173,7 @@ def _train_epoch(
         terms = model.loss(batch, features(batch.items))
         terms |= features.loss()
         loss = torch.stack(list(terms.values())).sum()
-        _check_finite(loss, terms, state.epoch, step)
+        _check_finite(loss, terms, state.epoch, step + 1)
         state.optimizer.zero_grad()
         loss.backward()
         features.backward()

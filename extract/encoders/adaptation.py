@@ -86,7 +86,7 @@ def with_defaults(adaptation: Adaptation, encoder: Encoder) -> Adaptation:
     if adaptation.projection == 0 and len(sizes) > 1:
         raise UserError(
             f"{encoder.spec} gives vectors of {encoder.dims['image']} for pictures and of "
-            f"{encoder.dims['text']} for texts, which cannot be compared without --projection"
+            f"{encoder.dims['text']} for texts, which cannot be compared without a projection"
         )
     if adaptation.projection is not None:
         return adaptation

@@ -44,7 +44,9 @@ class Inputs:
         tokens: Of every row of the catalogue its text's token ids, or None.
         pictures: Of every row of the catalogue the digest of its usable picture, or None.
         kept: Modality to what was kept of it, in the order of its `rows`.
-        trained: Modality to the steps that are still to be done with what `batches` gives.
+        again: Modality to the frozen steps that are done again each time, as what they give is not
+            kept.
+        trained: Modality to the steps that come after what is kept, or after those.
     """
 
     encoder: Encoder
@@ -55,6 +57,7 @@ class Inputs:
     tokens: Sequence[list[int] | None]
     pictures: Sequence[bytes | None]
     kept: Mapping[str, Kept]
+    again: Mapping[str, Sequence[Stage]]
     trained: Mapping[str, Sequence[Stage]]
 
     @property
@@ -63,7 +66,7 @@ class Inputs:
         return sum(kept.nbytes for kept in self.kept.values())
 
     def batches(self, modality: str, wanted: Sequence[np.ndarray]) -> Iterator[Any]:
-        """What the steps `trained` take, on the CPU: a batch for each array of rows, in that order.
+        """What the remaining steps take, on the CPU: a batch for each array of rows, in that order.
 
         Args:
             modality: ``image`` or ``text``.
@@ -83,7 +86,12 @@ class Inputs:
 
     def vectors(self, modality: str, batch: Any) -> Tensor:
         """The vectors of a batch, (n, d), on the device, differentiable."""
-        return run_steps(self.trained[modality], self.moved(modality, batch))
+        state = self.moved(modality, batch)
+        if self.again.get(modality):
+            # As if it had been kept: without autocast.
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                state = run_steps(self.again[modality], state)
+        return run_steps(self.trained[modality], state)
 
     def moved(self, modality: str, batch: Any) -> Any:
         """A batch on the encoder's device, in the type of its weights."""
@@ -119,6 +127,7 @@ def read_inputs(
     keep: Keep = "states",
     progress: Progress = lambda what, count: None,
     modalities: Sequence[str] = MODALITIES,
+    whole: bool = False,
 ) -> Inputs:
     """Read a catalogue once.
 
@@ -134,10 +143,15 @@ def read_inputs(
             Without frozen steps texts are kept as token ids.
         progress: Told how many more pictures were read, and texts taken through frozen steps.
         modalities: Those of ``image`` and ``text`` that are wanted.
+        whole: Whether frozen steps are done like trained ones, as they are with ``inputs``.
     """
     encoder.eval()
     workers = default_workers(device) if workers is None else workers
-    steps = {name: _split(encoder, name, keep) for name in modalities}
+    whole = whole or keep == "inputs"
+    steps = {
+        name: ([], list(encoder.stages(name))) if whole else frozen_steps(encoder, name)
+        for name in modalities
+    }
     found = _Found([], [], Kept() if "image" in modalities and keep != "nothing" else None)
     source = catalog if "image" in modalities else _without_pictures(catalog)
     limit = len(catalog) - source.images.null_count
@@ -156,7 +170,7 @@ def read_inputs(
         name: np.flatnonzero([value is not None for value in columns[name]]) for name in modalities
     }
     kept = {"image": found.kept}
-    if "text" in modalities and steps["text"][0]:
+    if "text" in modalities and keep != "nothing" and steps["text"][0]:
         kept["text"] = _keep_texts(
             encoder, steps["text"][0], found.tokens, rows["text"], device, progress
         )
@@ -170,10 +184,8 @@ def read_inputs(
         tokens=found.tokens,
         pictures=found.pictures,
         kept=some,
-        trained={
-            name: after if name in some else [*frozen, *after]
-            for name, (frozen, after) in steps.items()
-        },
+        again={name: [] if name in some else frozen for name, (frozen, _) in steps.items()},
+        trained={name: after for name, (_, after) in steps.items()},
     )
 
 
@@ -189,13 +201,6 @@ class _Found:
         digests = dict(zip(batch.image_rows, batch.image_digests, strict=True))
         self.pictures += map(digests.get, range(len(batch.contents)))
         self.tokens += batch.tokens
-
-
-def _split(encoder: Encoder, modality: str, keep: Keep) -> tuple[list[Stage], list[Stage]]:
-    """The steps that are done once, and those that are done each time."""
-    if keep == "states":
-        return frozen_steps(encoder, modality)
-    return [], list(encoder.stages(modality))
 
 
 def _without_pictures(catalog: Catalog) -> Catalog:

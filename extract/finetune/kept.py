@@ -33,11 +33,10 @@ class Kept:
     states: list[State] = field(default_factory=list)
     nbytes: int = 0
 
-    def add(self, batch: State, rows: Sequence[int] | None = None) -> None:
-        """Take in the states of more items: all of a batch, or some of its rows."""
-        if rows is None:
-            rows = range(len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch))
-        new = [_row(batch, row) for row in rows]
+    def add(self, batch: State) -> None:
+        """Take in the states of more items."""
+        count = len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
+        new = [_row(batch, row) for row in range(count)]
         self.nbytes += sum(_size(state) for state in new)
         self.states += new
 

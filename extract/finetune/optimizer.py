@@ -152,7 +152,7 @@ def _rules(options: Rates, something_added: bool) -> list[tuple[re.Pattern[str],
             rules.append((re.compile("" if pattern == ALL else pattern), rate))
         except (re.error, ValueError) as error:
             raise UserError(
-                f"--train takes all, none, PATTERN or PATTERN=RATE, found {text!r} ({error})"
+                f"what is trained is all, none, PATTERN or PATTERN=RATE, found {text!r} ({error})"
             ) from error
     return rules
 

@@ -7,6 +7,7 @@ picture is contrasted with the texts of all processes; gradients are added up.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Made = TypeVar("Made")
+PATIENCE = timedelta(days=1)
 
 
 @contextmanager
@@ -24,7 +26,8 @@ def processes(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":  # or each would hold some memory of the first GPU, too
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # The others wait while the first one ranks and writes.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
     finally:

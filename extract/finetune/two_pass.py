@@ -11,7 +11,7 @@ that every process has the same leaves. Each pushes the gradient of its share, a
 all of them get is the gradient of the whole.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +85,10 @@ class TwoPass:
         }
         self._handed_out: dict[str, _Modality] = {}
 
+    def restrict(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Leave out all but some rows of each modality."""
+        self.rows = {name: np.sort(some) for name, some in rows.items()}
+
     def is_trained(self, modality: str) -> bool:
         """Whether a modality's vectors may depend on a weight that is trained.
 
@@ -96,17 +100,27 @@ class TwoPass:
         return any(weight.requires_grad for step in steps for weight in step.parameters)
 
     @torch.no_grad()
-    def vectors(self, modality: str, rows: np.ndarray, chunk: int) -> Tensor:
+    def vectors(
+        self,
+        modality: str,
+        rows: np.ndarray,
+        chunk: int,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> Tensor:
         """The vectors of some rows that have the modality, (n, d), without a graph.
 
         Args:
             modality: Which.
             rows: Of the catalogue, (n,).
             chunk: How many to encode at once.
+            progress: Told how many more are done.
         """
         pieces = self._pieces(rows, chunk)
         batches = self._batches(modality, [rows[places] for places in pieces])
-        found = [self._encode(modality, batch) for batch in batches]
+        found = []
+        for piece, batch in zip(pieces, batches, strict=True):
+            found.append(self._encode(modality, batch))
+            progress(len(piece))
         return self._put_together(modality, found, pieces, len(rows))
 
     def leaves(self, rows: np.ndarray) -> dict[str, tuple[np.ndarray, Tensor]]:

