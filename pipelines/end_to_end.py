@@ -50,6 +50,7 @@ class EncodedFeatures(LiveFeatures):
 
     steps: Tensor
     encoded_at: Tensor
+    is_fresh: Tensor
 
     def __init__(
         self,
@@ -75,7 +76,8 @@ class EncodedFeatures(LiveFeatures):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         # The step at whose beginning each item's row was encoded.
         self.register_buffer("encoded_at", torch.zeros(len(rows), dtype=torch.int64))
-        self.register_load_state_dict_post_hook(_forget)
+        # Whether all rows are those that the encoder gives as it is.
+        self.register_buffer("is_fresh", torch.tensor(is_fresh))
         self._items = np.argsort(rows)  # of each row of the catalogue
         floors = torch.tensor([SMALL * weight.numel() ** 0.5 for weight in trained.values()])
         self._first_norms = self._norms().maximum(floors.to(self.device))
@@ -83,7 +85,6 @@ class EncodedFeatures(LiveFeatures):
         self._tables: Tables = {}
         self._batch = np.zeros(0, np.int64)
         self._reached: set[str] = set()
-        self._is_fresh = is_fresh
 
     def groups(self) -> list[dict[str, Any]]:
         """The encoder's trained weights by their rates, and the ITC term's own scale."""
@@ -115,9 +116,9 @@ class EncodedFeatures(LiveFeatures):
 
     def refresh(self) -> None:
         """Encode the whole catalogue, unless its rows are those of the encoder as it is."""
-        if not (self.is_warming or self._is_fresh):
+        if not (self.is_warming or self.is_fresh):
             self._encode_again(None)
-            self._is_fresh = True
+            self.is_fresh.fill_(True)
 
     def forward(self, items: Tensor | None = None) -> Tables:
         """The tables; the rows `items` are encoded afresh, and lead back to the encoder.
@@ -178,7 +179,7 @@ class EncodedFeatures(LiveFeatures):
             raise self._diverged("its gradient is not finite")
         self._leaves, self._tables = {}, {}
         self.steps += 1
-        self._is_fresh = False
+        self.is_fresh.fill_(False)
 
     def when(self) -> str:
         """How far it has come, for an error."""
@@ -252,8 +253,3 @@ class EncodedFeatures(LiveFeatures):
             f"the encoder diverges{self.when()}: {why}; use a smaller --encoder-rate, or where "
             "weights are added to it a smaller end_to_end.learning_rate"
         )
-
-
-def _forget(features: EncodedFeatures, _: Any) -> None:
-    """Other weights have been loaded."""
-    features._is_fresh = False

@@ -125,7 +125,7 @@ def build(recipe: Recipe, folder: Path) -> Encoder:
         raise UserError(
             f"the encoder {folder} was tuned from {recipe.base} with the fingerprint "
             f"{recipe.base_model[:8]}, and what that names now has {base.fingerprint()[:8]}; bring "
-            "the former back, or tune again with --overwrite"
+            f"the former back, or {_remedy(folder)}"
         )
     return adapt(base, recipe.adaptation)[0]
 
@@ -155,7 +155,7 @@ def read_recipe(folder: Path) -> tuple[Recipe, str]:
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         reason = " ".join(repr(error).split())
         raise UserError(
-            f"{path} does not describe an encoder ({reason:.100}); tune it again with --overwrite"
+            f"{path} does not describe an encoder ({reason:.100}); {_remedy(folder)}"
         ) from error
 
 
@@ -184,12 +184,12 @@ def _read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
         with local_copy(path) as file:
             if file_sha256(file) != sha256:
                 raise UserError(
-                    f"{path} is not the file that {DESCRIPTION} tells of, it may be torn; tune "
-                    "again with --overwrite"
+                    f"{path} is not the file that {DESCRIPTION} tells of, it may be torn; "
+                    f"{_remedy(folder)}"
                 )
             return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}); tune again with --overwrite") from error
+        raise UserError(f"{path} cannot be read ({error}); {_remedy(folder)}") from error
 
 
 def _put(encoder: Encoder, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -197,7 +197,7 @@ def _put(encoder: Encoder, weights: Mapping[str, Tensor], folder: Path) -> None:
     if wrong:
         raise UserError(
             f"{len(wrong)} weights of {folder} do not fit the encoder that it was made from, such "
-            f"as {wrong[0]}; tune again with --overwrite"
+            f"as {wrong[0]}; {_remedy(folder)}"
         )
     put_weights(encoder, weights)
 
@@ -231,3 +231,9 @@ def _workspace(folder: str) -> str | None:
     """The root of the workspace that an encoder's folder lies in; None where it lies in none."""
     place = PLACE.fullmatch(folder)
     return place["root"] if place else None
+
+
+def _remedy(folder: Path) -> str:
+    """How to make an encoder again: in which way it was made its folder tells."""
+    of_run = (folder.parent / "config.toml").is_file()
+    return "train that run again" if of_run else "tune it again with --overwrite"

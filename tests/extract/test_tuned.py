@@ -334,7 +334,7 @@ def test_a_base_whose_weights_have_changed(tmp_path):
     save(create_encoder(spec), "lora", tmp_path / "tuned")
     load_tuned(tmp_path / "tuned")
     write_tiny_clip(tmp_path / "base", seed=1)
-    with pytest.raises(UserError, match="bring the former back, or tune again with --overwrite"):
+    with pytest.raises(UserError, match="bring the former back, or tune it again with --overwrite"):
         load_tuned(tmp_path / "tuned")
 
 

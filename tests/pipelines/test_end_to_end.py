@@ -11,6 +11,7 @@ from support.live import (
     EVENTFUL,
     MULTIMODAL,
     QUICK,
+    eventful,
     history_of,
     metrics_of,
     moved,
@@ -119,7 +120,7 @@ def test_which_weights_move(tmp_path, spec, pair, monkeypatch, regime, kind):
     first = state_of(encoder)
     monkeypatch.setattr(live_encoder, "create_encoder", lambda name: encoder)
     live = regime in ("refresh", "end-to-end")
-    settings = EVENTFUL if live else ()
+    settings = eventful(regime)
     given = {} if live else {"features": "random"}
     parts = parts_of(tmp_path, "pair:t+t" if live else None, *settings, regime=regime, **given)
     try:

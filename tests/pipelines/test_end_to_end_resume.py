@@ -25,8 +25,6 @@ SETTINGS = (
     "train.batch_size=24",
     "end_to_end.workers=0",
     "end_to_end.projection=8",
-    "end_to_end.train=visual",
-    *EVENTFUL,
 )
 CASES = {
     "vbpr": ("vbpr", "end-to-end", ()),
@@ -86,7 +84,8 @@ def interrupted(mmrec, folder, monkeypatch):
 
 def words_of(case, spec):
     model, regime, settings = CASES[case]
-    words = setting_words(*SETTINGS, *settings)
+    trained = ("end_to_end.train=visual", *EVENTFUL) if regime == "end-to-end" else ()
+    words = setting_words(*SETTINGS, *trained, *settings)
     live = ("--feature-source", regime, "--encoder", spec, "--device", "cpu")
     return [*live, "--model", model, "--run", "r", "--checkpoint-seconds", 0, *words]
 

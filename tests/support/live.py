@@ -21,6 +21,11 @@ QUICK = ("train.max_epochs=2", "train.batch_size=64", "end_to_end.workers=0")
 EVENTFUL = ("end_to_end.warmup_steps=0", "end_to_end.encoder_rate=1e-3")
 
 
+def eventful(regime):
+    """The same of a regime, of which some train no encoder."""
+    return EVENTFUL if regime == "end-to-end" else ()
+
+
 def write_live_shop(root, name="shop", rows=None):
     """A data set of 40 items, of which 37 have a picture and 38 a text; gives its folder."""
     folder = write_shop(root, name, rows or interaction_rows())
