@@ -108,7 +108,7 @@ def test_interrupted_in_each_epoch(mmrec, folder, spec, interrupted, case):
     words = words_of(case, spec)
     assert mmrec("train", *words).code == 0
     expected = results(folder)
-    assert (expected[3] != b"") == (CASES[case][1] == "end-to-end")
+    assert expected[3]  # also of refresh, whose projections were drawn
     shutil.rmtree(folder)
     interrupted(1, *words)
     for epoch in (2, 3, 4):
