@@ -1,6 +1,6 @@
 """From the settings of a run to an encoder that takes part in its training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,24 +16,28 @@ from extract.encoders.adaptation import Adaptation, adapt, with_defaults
 from extract.encoders.base import Encoder
 from extract.encoders.tuned import Recipe, save_tuned
 from extract.encoders.weights import trained_weights
-from extract.errors import UserError
 from extract.files import digest
 from extract.finetune.inputs import Inputs, Keep, read_inputs
 from extract.finetune.optimizer import choose_trained
 from extract.finetune.pairs import duplicate_groups
 from extract.finetune.two_pass import JOINT, TwoPass
-from extract.manifest import Manifest
 from extract.precision import DTYPES
 from pipelines.bars import modality_bars
 from pipelines.catalogue import read_catalogue
 from pipelines.encoder_specs import default_features, encoder_spec, lasting_spec
 from pipelines.end_to_end import EncodedFeatures
 from pipelines.end_to_end_config import EndToEndOptions
+from pipelines.live_checks import (
+    check_same_encoder,
+    check_same_items,
+    freeze_unused,
+    live_modalities,
+)
 from pipelines.live_features import CHUNK, LiveFeatures, RefreshedFeatures
 from pipelines.loading import DEFAULT_MODALITIES, load_store
 from pipelines.progress import Reporter
 from pipelines.run_config import RunConfig
-from pipelines.workspace import RANDOM, SHUFFLED, Dataset, encoder_of
+from pipelines.workspace import Dataset, encoder_of
 from recommend.features import FeatureStore
 from recommend.interactions import InteractionLog
 
@@ -129,13 +133,13 @@ def open_live(
     fingerprint = base.fingerprint()
     adaptation = _adaptation(options, base)
     if config.features is not None:
-        _check_same_encoder(config.features, dataset, base, fingerprint, adaptation)
+        check_same_encoder(config.features, dataset, base, fingerprint, adaptation)
     torch.manual_seed(config.seed)
     encoder, added = adapt(base, adaptation)
-    modalities = _modalities(config, catalog, encoder)
+    modalities = live_modalities(config, catalog, encoder)
     if config.feature_source == "end-to-end":
         choose_trained(encoder, added, options)
-        _freeze_unused(encoder, modalities, options)
+        freeze_unused(encoder, modalities, options)
     else:
         encoder.requires_grad_(False)
     encoder.to(device)
@@ -146,7 +150,7 @@ def open_live(
     rows = np.argsort(log.items.rows(catalog.ids(range(len(catalog))), "item"))
     if config.features is not None:
         store = load_store(dataset, config.features, log, seed=0, modalities=modalities)
-        _check_same_items(store, passes, rows)
+        check_same_items(store, passes, rows)
     else:
         name = default_features(config.encoder or "")
         source = digest([encoder.fingerprint(), items_digest])
@@ -157,88 +161,9 @@ def open_live(
     return LiveEncoder(options, recipe, added, own, passes, rows, store, is_fresh)
 
 
-def _freeze_unused(encoder: Encoder, modalities: Sequence[str], options: EndToEndOptions) -> None:
-    """Train nothing of towers that are not asked.
-
-    Raises:
-        UserError: Nothing is left.
-    """
-    if JOINT in modalities:
-        return  # which may look at everything
-    towers = [stage for name in modalities for stage in encoder.stages(name)]
-    used = {id(weight) for stage in towers for weight in stage.parameters}
-    if options.itc_weight:
-        used |= {id(scale) for scale in encoder.log_scales}
-    for weight in encoder.parameters():
-        weight.requires_grad_(weight.requires_grad and id(weight) in used)
-    if not any(weight.requires_grad for weight in encoder.parameters()):
-        raise UserError(
-            f"nothing is trained that gives {' or '.join(modalities)} vectors; name other weights "
-            "in end_to_end.train, or other --modalities"
-        )
-
-
 def _adaptation(options: EndToEndOptions, base: Encoder) -> Adaptation:
     """What is added; for the ITC term pictures and texts must lie in one space."""
     return with_defaults(options.adaptation, base) if options.itc_weight else options.adaptation
-
-
-def _check_same_encoder(
-    name: str, dataset: Dataset, base: Encoder, fingerprint: str, adaptation: Adaptation
-) -> None:
-    """Refuse to start from vectors that are not the encoder's."""
-    if name == RANDOM or name.startswith(SHUFFLED):
-        raise UserError(
-            f"--features {name} goes with cached features only; leave it out with --encoder"
-        )
-    made_by = Manifest.read(dataset.require_features(name)).encoder
-    if made_by.get("model") != fingerprint:
-        raise UserError(
-            f"the features {name!r} were made by {made_by.get('spec')}, and training is to start "
-            f"from {base.spec}, another encoder; leave out --features, or give those of "
-            "mmrec-extract with this encoder"
-        )
-    if adaptation.projection:
-        raise UserError(
-            f"the features {name!r} lack the projection that is to be added to the encoder; leave "
-            "out --features, or the projection"
-        )
-
-
-def _check_same_items(store: FeatureStore, passes: TwoPass, rows: np.ndarray) -> None:
-    """Refuse to start from vectors of other items than those that can be encoded now."""
-    for name, having in passes.rows.items():
-        present = rows[store.present[name]]
-        made = len(present) + store.unusable[name]
-        if made != len(having) or not np.isin(present, having).all():
-            raise UserError(
-                f"the features {store.name!r} were made when other items had a usable {name} "
-                f"({made:,}, now {len(having):,}); run their mmrec-extract command again, or leave "
-                "out --features"
-            )
-
-
-def _modalities(config: RunConfig, catalog: Catalog, encoder: Encoder) -> tuple[str, ...]:
-    """The vectors that are made.
-
-    Raises:
-        UserError: The encoder or the catalogue has not those that are wanted.
-    """
-    both = set(DEFAULT_MODALITIES) <= set(catalog.modalities)
-    possible = [*catalog.modalities, *([JOINT] if both and JOINT in encoder.dims else [])]
-    wanted = config.modalities or [name for name in DEFAULT_MODALITIES if name in possible]
-    missing = [name for name in wanted if name not in possible]
-    if missing or not wanted:
-        raise UserError(
-            f"with {encoder.spec} in the loop this catalogue has {', '.join(possible) or 'nothing'}"
-            f"; asked for {', '.join(wanted) or 'image or text'}"
-        )
-    needs_both = (config.end_to_end or EndToEndOptions()).itc_weight > 0
-    if needs_both and not set(DEFAULT_MODALITIES) <= set(wanted):
-        raise UserError(
-            f"--itc-weight contrasts pictures with texts; the modalities are {', '.join(wanted)}"
-        )
-    return tuple(wanted)
 
 
 def _read(

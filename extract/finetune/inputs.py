@@ -152,17 +152,16 @@ def read_inputs(
         name: ([], list(encoder.stages(name))) if whole else frozen_steps(encoder, name)
         for name in modalities
     }
-    found = _Found([], [], Kept() if "image" in modalities and keep != "nothing" else None)
     source = catalog if "image" in modalities else _without_pictures(catalog)
     limit = len(catalog) - source.images.null_count
+    frozen = steps["image"][0] if "image" in modalities else []
+    found = _Found([], [], Kept() if "image" in modalities and keep != "nothing" else None)
     pieces = [range(len(catalog))[at : at + READ] for at in range(0, len(catalog), READ)]
     for batch in prepared_batches(encoder, source, modalities, map(list, pieces), workers, device):
         found.add(batch)
         if found.kept is not None and batch.image_rows:
             dtype = encoder.dtypes["image"]
-            found.kept.add(run_frozen(steps["image"][0], batch.images, device, dtype))
-            if not found.kept.fits(limit):
-                found.kept = None
+            found.add_states(run_frozen(frozen, batch.images, device, dtype), limit)
         if "image" in modalities:
             progress("image", len(batch.contents))
     columns: dict[str, Sequence[object]] = {"image": found.pictures, "text": found.tokens}
@@ -184,7 +183,7 @@ def read_inputs(
         tokens=found.tokens,
         pictures=found.pictures,
         kept=some,
-        again={name: [] if name in some else frozen for name, (frozen, _) in steps.items()},
+        again={name: [] if name in some else before for name, (before, _) in steps.items()},
         trained={name: after for name, (_, after) in steps.items()},
     )
 
@@ -196,6 +195,12 @@ class _Found:
     pictures: list[bytes | None]
     tokens: list[list[int] | None]
     kept: Kept | None
+
+    def add_states(self, states: Any, limit: int) -> None:
+        """Keep states of pictures, as long as those of `limit` of them would fit."""
+        if self.kept is not None:
+            self.kept.add(states)
+            self.kept = self.kept if self.kept.fits(limit) else None
 
     def add(self, batch: PreparedBatch) -> None:
         digests = dict(zip(batch.image_rows, batch.image_digests, strict=True))

@@ -3,9 +3,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.s3 import BUCKET, CREDENTIALS, s3_server
+from support.tiny_clip import write_tiny_clip
 from support.tuning import CONTROL
 
 from pipelines.cli import run
+from pipelines.roots import open_root
+from pipelines.runs import RunFolder
 
 SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -91,3 +95,53 @@ def real_data():
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real data sets are not at {os.path.relpath(SHARED_DATA)}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def spec(tmp_path_factory):
+    """A tiny CLIP of random weights."""
+    return write_tiny_clip(tmp_path_factory.mktemp("tiny") / "clip")
+
+
+@pytest.fixture
+def interrupted(mmrec, tmp_path, monkeypatch):
+    """Ctrl-C after an epoch is told, before its checkpoint; the next command is not disturbed.
+
+    Of the run r of the data set shop.
+    """
+    folder = tmp_path / "runs" / "shop" / "r"
+
+    def train(epoch, *arguments):
+        record = RunFolder.record
+
+        def dying(self, told):
+            record(self, told)
+            if told["epoch"] == epoch:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "record", dying)
+            outcome = mmrec("train", *arguments)
+        assert outcome.code == 130, outcome.err
+        assert outcome.error.endswith(f"go on with mmrec-train --resume {folder}")
+        assert not (folder / "metrics.json").exists()
+
+    return train
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """A server that speaks S3, and no credentials but the test's."""
+    module = pytest.importorskip(
+        "pipelines.object_store", reason="needs the extra s3", exc_type=ImportError
+    )
+    pytest.importorskip("moto.server", reason="needs moto and flask, of the extra dev")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with s3_server() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        module.Store.clear_instance_cache()  # of the servers of other tests
+        yield open_root(f"s3://{BUCKET}/mine")
+    module.Store.clear_instance_cache()

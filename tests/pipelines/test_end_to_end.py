@@ -21,7 +21,6 @@ from support.live import (
     train_parts,
     write_live_shop,
 )
-from support.tiny_clip import write_tiny_clip
 
 from extract.encoders import create_encoder
 from extract.encoders.adaptation import Adaptation, adapt
@@ -38,11 +37,6 @@ def shop(tmp_path):
 @pytest.fixture
 def runs(tmp_path):
     return tmp_path / "runs" / "shop"
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory):
-    return write_tiny_clip(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from support.live import (
     train_parts,
     write_live_shop,
 )
-from support.tiny_clip import write_tiny_clip
 from support.tiny_vlmo import write_tiny_vlmo
 
 from pipelines import live_encoder
@@ -28,11 +27,6 @@ from pipelines.end_to_end import EncodedFeatures
 @pytest.fixture(autouse=True)
 def shop(tmp_path):
     return write_live_shop(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory):
-    return write_tiny_clip(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from support.live import EVENTFUL, QUICK, history_of, setting_words, write_live_shop
-from support.tiny_clip import write_tiny_clip
 
 from pipelines.checkpoints import Checkpoint
 from pipelines.end_to_end import EncodedFeatures
@@ -12,11 +11,6 @@ from pipelines.end_to_end import EncodedFeatures
 @pytest.fixture(autouse=True)
 def shop(tmp_path):
     return write_live_shop(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory):
-    return write_tiny_clip(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from support.tiny_clip import write_tiny_clip
 from support.tuning import change_items
 
 from extract.encoders.tuned import load_tuned
-from pipelines.runs import RunFolder
 
 RESULTS = (
     "embeddings.safetensors",
@@ -51,35 +50,9 @@ def shop(tmp_path):
     return write_live_shop(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory):
-    return write_tiny_clip(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "runs" / "shop" / "r"
-
-
-@pytest.fixture
-def interrupted(mmrec, folder, monkeypatch):
-    """Ctrl-C after an epoch is told, before its checkpoint; the next command is not disturbed."""
-
-    def train(epoch, *arguments):
-        record = RunFolder.record
-
-        def dying(self, told):
-            record(self, told)
-            if told["epoch"] == epoch:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(RunFolder, "record", dying)
-            outcome = mmrec("train", *arguments)
-        assert outcome.code == 130, outcome.err
-        assert not (folder / "metrics.json").exists()
-
-    return train
 
 
 def words_of(case, spec):

@@ -1,17 +1,14 @@
 """mmrec-finetune in several processes, and on a workspace in an object store."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.s3 import BUCKET, CREDENTIALS, s3_server
 from support.tiny_clip import write_gallery, write_tiny_clip
 from support.tuning import CONTROL, clip_words, losses, told
 
 from pipelines.cli import run
-from pipelines.roots import open_root
 from pipelines.workspace import read_json
 
 
@@ -41,24 +38,6 @@ def test_two_processes_come_to_what_one_does(mmrec, shop, tmp_path):
     for when in ("before", "after"):
         for part, figures in told(shop, "alone")["retrieval"][when].items():
             assert told(shop, "both")["retrieval"][when][part] == pytest.approx(figures, abs=1e-3)
-
-
-@pytest.fixture
-def store(monkeypatch):
-    """A server that speaks S3, and no credentials but the test's."""
-    module = pytest.importorskip(
-        "pipelines.object_store", reason="needs the extra s3", exc_type=ImportError
-    )
-    pytest.importorskip("moto.server", reason="needs moto and flask, of the extra dev")
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    with s3_server() as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        module.Store.clear_instance_cache()  # of the servers of other tests
-        yield open_root(f"s3://{BUCKET}/mine")
-    module.Store.clear_instance_cache()
 
 
 def test_an_encoder_in_an_object_store(store, shop, capsys):

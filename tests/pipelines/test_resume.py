@@ -60,23 +60,11 @@ def whole(mmrec, folder):
 
 
 @pytest.fixture
-def interrupted(mmrec, folder, monkeypatch):
-    """Ctrl-C after an epoch is told, before its checkpoint; the next command is not disturbed."""
+def interrupted(interrupted):
+    """The same of a run with the usual settings, unless others are given."""
 
     def train(epoch, *arguments):
-        record = RunFolder.record
-
-        def dying(self, told):
-            record(self, told)
-            if told["epoch"] == epoch:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(RunFolder, "record", dying)
-            outcome = mmrec("train", *(arguments or (*QUICK, "--model", "freedom", *EACH_EPOCH)))
-        assert outcome.code == 130, outcome.err
-        assert outcome.error.endswith(f"go on with mmrec-train --resume {folder}")
-        assert not (folder / "metrics.json").exists()
+        interrupted(epoch, *(arguments or (*QUICK, "--model", "freedom", *EACH_EPOCH)))
 
     return train
 
@@ -92,7 +80,7 @@ def history(folder):
     """The records of the epochs, without their seconds."""
     path = folder / "history.jsonl"
     records = map(json.loads, path.read_text().splitlines() if path.exists() else [])
-    return [{k: v for k, v in record.items() if "seconds" not in k} for record in records]
+    return [{k: v for k, v in record.items() if "second" not in k} for record in records]
 
 
 def epochs_logged(folder):

@@ -1,12 +1,11 @@
 """Encoders that runs have saved: named by the run, and used like any other."""
 
 import json
-import os
 import shutil
 
 import pytest
 import torch
-from support.s3 import BUCKET, CREDENTIALS, s3_server
+from support.s3 import BUCKET
 from support.tiny_clip import write_gallery
 from support.tuning import SHARES, told
 
@@ -134,24 +133,6 @@ def test_what_is_named_lists_runs(shop, runs, tmp_path):
 
 def test_no_runs_at_all(tmp_path):
     assert Workspace(tmp_path).dataset("shop").run_encoders() == []
-
-
-@pytest.fixture
-def store(monkeypatch):
-    """A server that speaks S3, and no credentials but the test's."""
-    module = pytest.importorskip(
-        "pipelines.object_store", reason="needs the extra s3", exc_type=ImportError
-    )
-    pytest.importorskip("moto.server", reason="needs moto and flask, of the extra dev")
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    with s3_server() as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        module.Store.clear_instance_cache()  # of the servers of other tests
-        yield open_root(f"s3://{BUCKET}/mine")
-    module.Store.clear_instance_cache()
 
 
 def test_in_an_object_store(mmrec, store, shop, runs, tmp_path, capsys):
