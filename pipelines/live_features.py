@@ -156,7 +156,8 @@ class LiveFeatures(FeatureSource):
         tables = self.tables()
         for name, having in self.having.items():
             some = having if items is None else np.intersect1d(having, items)
-            vectors = self.passes.vectors(name, self.rows[some], self.options.chunk_size or CHUNK)
+            chunk = max(self.options.chunk_size, CHUNK)
+            vectors = self.passes.vectors(name, self.rows[some], chunk)
             self.check_finite(name, vectors)
             places = torch.from_numpy(some).to(self.device)
             tables[name] = tables[name].to(vectors.dtype).index_copy(0, places, vectors)
