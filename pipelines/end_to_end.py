@@ -203,8 +203,10 @@ class EncodedFeatures(LiveFeatures):
 
     def _probed(self) -> Tables:
         """The tables of a warm start as leaves, to learn whether the loss depends on them."""
-        trained = [name for name in self.dims if self.passes.is_trained(name)]
         tables = self.tables()
+        if self.options.itc_weight:  # which begins with the encoder, and depends on them
+            return tables
+        trained = [name for name in self.dims if self.passes.is_trained(name)]
         self._leaves = {name: tables[name].clone().requires_grad_() for name in trained}
         return tables | self._leaves
 

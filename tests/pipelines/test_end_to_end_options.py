@@ -114,6 +114,15 @@ def test_itc_of_a_scale_that_is_not_trained(trained):
     assert not any("scale" in name for name in changed)
 
 
+def test_itc_reaches_what_the_model_does_not(trained):
+    """FREEDOM without its modality terms, and a warm start without the ITC term."""
+    settings = ("model.reg=0", "end_to_end.itc_weight=0.1", "end_to_end.warm_epochs=1")
+    _, _, history = trained(*settings, model="freedom")
+    assert "itc" not in history[0]["loss"]
+    assert history[1]["loss"]["itc"] > 0
+    assert history[1]["vectors_encoded"] > 0
+
+
 def test_itc_by_hand(tmp_path, spec):
     """Of the 36 items that have both, no two of which are alike."""
     settings = ("end_to_end.itc_weight=0.5", "train.batch_size=240")

@@ -157,9 +157,11 @@ def test_settings_that_are_wrong(cannot, spec, setting, told):
     assert told in line
 
 
-def test_a_model_that_sees_features_only_once(diverges, runs):
+@pytest.mark.parametrize("warm", [0, 1])
+def test_a_model_that_sees_features_only_once(diverges, runs, warm):
     """FREEDOM without its modality terms: the graph is built before training."""
-    line = diverges("model.reg=0", model="freedom")
+    line = diverges("model.reg=0", f"end_to_end.warm_epochs={warm}", model="freedom")
+    assert not (runs / "r" / "history.jsonl").exists()  # no epoch went by
     assert "the loss does not depend on the" in line
     assert "train with --feature-source frozen" in line
     assert not (runs / "r" / "metrics.json").exists()
