@@ -110,8 +110,7 @@ class EncodedFeatures(LiveFeatures):
     def begin_epoch(self) -> None:
         """Encode the whole catalogue, if it is time."""
         super().begin_epoch()
-        live, every = int(self.epochs) - self.first_epoch - 1, self.options.refresh_every
-        if live == 0 or (live > 0 and every and live % every == 0):
+        if self.is_due:
             self.refresh()
 
     def refresh(self) -> None:

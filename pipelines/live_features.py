@@ -125,6 +125,12 @@ class LiveFeatures(FeatureSource):
         return int(self.epochs) <= self.first_epoch
 
     @property
+    def is_due(self) -> bool:
+        """Whether the whole catalogue is to be encoded for the epoch that has begun."""
+        live, every = int(self.epochs) - self.first_epoch - 1, self.options.refresh_every
+        return live == 0 or (live > 0 and every > 0 and live % every == 0)
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder, whose frozen weights are no part of this module's state."""
         return self.passes.inputs.encoder
@@ -187,8 +193,7 @@ class RefreshedFeatures(LiveFeatures):
     def begin_epoch(self) -> None:
         """Encode the catalogue."""
         super().begin_epoch()
-        live, every = int(self.epochs) - self.first_epoch - 1, self.options.refresh_every
-        if live == 0 or (live > 0 and every and live % every == 0):
+        if self.is_due:
             with self.work.timed():
                 if self.options.dropout:
                     _set_noisy(self.encoder)
