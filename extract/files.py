@@ -67,19 +67,24 @@ def replacing(path: Path) -> Iterator[Path]:
             store_of(path).put_file(str(temporary), key_of(path))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno and error.filename is None:
             error.filename = str(path)  # a failed write does not say of what
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Where a file is written before it takes its place; `sweep` knows it by this name."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def sweep(folder: Path) -> int:
@@ -120,7 +125,7 @@ def move(source: Path, target: Path) -> None:
         store.rm_file(key_of(source))
         return
     source.replace(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 @contextmanager
@@ -204,7 +209,7 @@ def _read(file: Any, columns: list[str] | None) -> pa.Table:
         return pa.Table.from_batches(batches, schema)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Flush a folder's list of names to disk, so that a rename outlives a power failure."""
     # Some file systems cannot do that to a folder, and need not.
     with suppress(OSError):

@@ -102,7 +102,9 @@ class Reporter:
             now = clock()
             if now - last >= SECONDS_BETWEEN_LINES and done < total:
                 last = now
-                self.say(f"{what}: {done:,} of {total:,} {unit}, {_rate(done, now - start, unit)}")
+                left = _duration((now - start) / done * (total - done)) if done else "?"
+                rate = _rate(done, now - start, unit)
+                self.say(f"{what}: {done:,} of {total:,} {unit}, {rate}, {left} left")
 
         yield advance
         if done:
@@ -111,6 +113,12 @@ class Reporter:
 
 def _rate(done: int, seconds: float, unit: str) -> str:
     return f"{done / max(seconds, 1e-9):,.1f} {unit}/s"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def plain_table(

@@ -52,8 +52,8 @@ def test_elsewhere_there_are_lines_at_times_and_at_the_end(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "text: 20 of 40 items, 2.0 items/s",
-        "text: 30 of 40 items, 1.4 items/s",
+        "text: 20 of 40 items, 2.0 items/s, 0:10 left",
+        "text: 30 of 40 items, 1.4 items/s, 0:07 left",
         "text: 30 of 40 items, 1.0 items/s",
     ]
 

@@ -1,0 +1,1 @@
+"""Fetching from other people's servers, as a good citizen and trusting nothing that they send."""

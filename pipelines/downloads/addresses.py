@@ -1,0 +1,92 @@
+"""Where a URL may lead: to public addresses over HTTP, and to the host that the user named.
+
+Catalogues and redirects come from others: one that names ``file:///etc/passwd``, this machine or
+one beside it must not make the downloader ask there. Names are resolved before the request and
+again by it, so this guards against what stands in data, not against a name server that lies.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+from urllib.request import getproxies, proxy_bypass
+
+import httpx2
+
+from pipelines.downloads.errors import FetchError
+
+SCHEMES = ("http", "https")
+
+
+class Gate:
+    """Lets URLs through, or refuses them.
+
+    Args:
+        trusted: URLs that the user named: what their hosts resolve to is allowed though it may not
+            be public.
+    """
+
+    def __init__(self, trusted: Sequence[str] = ()) -> None:
+        self._trusted = [httpx2.URL(url).host for url in trusted]
+        self._verdicts: dict[tuple[str, str], str] = {}
+
+    async def check(self, url: httpx2.URL) -> None:
+        """Refuse a URL that leads where it must not.
+
+        Raises:
+            FetchError: It does, or its host is unknown.
+        """
+        if url.scheme not in SCHEMES:
+            raise FetchError("refused", f"{_shown(url)} is not of http or https")
+        if not url.host:
+            raise FetchError("refused", f"{_shown(url)} names no host")
+        place = (url.scheme, url.host)
+        if place not in self._verdicts:
+            # A proxy resolves the name itself.
+            self._verdicts[place] = "" if _by_proxy(url) else await self._verdict(url.host)
+        if self._verdicts[place]:
+            raise FetchError("refused", f"{_shown(url)} leads to {self._verdicts[place]}")
+
+    async def _verdict(self, host: str) -> str:
+        """What is wrong with a host; empty where nothing is."""
+        found = await _addresses(host)
+        outside = sorted(address for address in found if not _is_public(address))
+        if not outside:
+            return ""
+        allowed = set()
+        for trusted in self._trusted:
+            allowed |= await _addresses(trusted)
+        strange = [address for address in outside if address not in allowed]
+        return f"the address {strange[0]}, which is not public" if strange else ""
+
+
+async def _addresses(host: str) -> set[str]:
+    """The addresses of a host.
+
+    Raises:
+        FetchError: There is none.
+    """
+    try:
+        entries = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchError(
+            "unreachable", f"the host {host} is not known: {error}", again=True
+        ) from None
+    return {str(entry[4][0]) for entry in entries}
+
+
+def _is_public(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    inner = getattr(parsed, "ipv4_mapped", None)  # ::ffff:127.0.0.1 is this machine, too
+    return (inner or parsed).is_global and not parsed.is_multicast
+
+
+def _by_proxy(url: httpx2.URL) -> bool:
+    proxies = getproxies()
+    named = proxies.get(url.scheme) or proxies.get("all")
+    return bool(named) and not proxy_bypass(url.host)
+
+
+def _shown(url: httpx2.URL) -> str:
+    text = str(url)
+    return text if len(text) <= 120 else f"{text[:120]}..."
