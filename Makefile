@@ -4,21 +4,25 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ROOT ?= .
+ROOT ?=
 DATASET ?=
-ENCODER ?= offline
-FEATURES ?= $(ENCODER)
+ENCODER ?=
+FEATURES ?=
 MODEL ?= freedom
+ARGS ?=
 FAISS := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
-# --root and --dataset are left out when empty, so that the commands' own defaults apply.
 TOY := --root demo --dataset toy
-dataset = $(if $(DATASET),--dataset $(DATASET))
+# What is empty is left out, so that the defaults apply.
+option = $(if $($(1)),--$(2) '$($(1))')
+making = $(BIN)/python -m pipelines.making $@ $(call option,ROOT,root) \
+	$(call option,DATASET,dataset) $(call option,FEATURES,features) \
+	$(call option,ENCODER,encoder) $(call option,MODEL,model) -- $(ARGS)
 
-.PHONY: help install demo test lint format check extract train bench clean
+.PHONY: help install demo test lint format check prepare extract train bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
-	@echo; echo "  variables: DATASET= ENCODER= FEATURES= MODEL= ROOT= PYTHON="
+	@echo; echo "  variables: DATASET= ENCODER= FEATURES= MODEL= ROOT= ARGS= PYTHON="
 
 install: $(VENV)/installed  ## Set up .venv (faiss for the CPU or the GPU, by what the machine has)
 
@@ -56,11 +60,15 @@ format: install  ## Rewrite the files in the project's format
 
 check: lint test  ## Everything that a change must pass
 
-extract: install  ## Encode a catalogue: make extract DATASET=sports ENCODER=clip
-	$(BIN)/mmrec-extract --root $(ROOT) $(dataset) --encoder $(ENCODER)
+# Each does what is missing before, and nothing twice; ARGS= goes to the last command.
+prepare: install  ## Fetch and prepare a published data set: make prepare DATASET=sports
+	$(making)
 
-train: install  ## Train and evaluate: make train DATASET=sports FEATURES=clip MODEL=freedom
-	$(BIN)/mmrec-train --root $(ROOT) $(dataset) --features $(FEATURES) --model $(MODEL)
+extract: install  ## The same, and encode it: make extract DATASET=sports ENCODER=clip
+	$(making)
+
+train: install  ## The same, train, evaluate: make train DATASET=sports FEATURES=clip MODEL=freedom
+	$(making)
 
 bench: install  ## Slow measurements (hours): published figures, both stages' speed, kills
 	$(BIN)/python -m benchmarks.published
@@ -70,6 +78,8 @@ bench: install  ## Slow measurements (hours): published figures, both stages' sp
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.kills
 	$(BIN)/python -m benchmarks.resume
+	$(BIN)/python -m benchmarks.reviews
+	$(BIN)/python -m benchmarks.downloads
 
 clean:  ## Remove the environment and caches (never data or runs)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -123,11 +123,26 @@ def run(name: str | None = None, arguments: Sequence[str] | None = None) -> int:
         name: A key of `COMMANDS`; None runs the group ``mmrec``.
         arguments: The words after the command; None takes the process's own.
     """
-    keep_freed_memory()
     program = f"mmrec-{name}" if name else "mmrec"
+    return run_tidily(lambda: load_command(name) if name else group, program, arguments)
+
+
+def run_tidily(
+    command: Callable[[], click.Command], program: str, arguments: Sequence[str] | None = None
+) -> int:
+    """Run a click command, tell errors in one line, and return the exit code.
+
+    Args:
+        command: Gives the command; an error of it is told, too.
+        program: What it is called.
+        arguments: Its words; None takes the process's own.
+
+    Returns:
+        What the command returns, or that it is done; or the code of its error.
+    """
+    keep_freed_memory()
     try:
-        command = load_command(name) if name else group
-        command.main(
+        code: int | None = command().main(
             args=None if arguments is None else list(arguments),
             prog_name=program,
             standalone_mode=False,
@@ -149,6 +164,8 @@ def run(name: str | None = None, arguments: Sequence[str] | None = None) -> int:
         if told is None:
             raise
         return _fail(told, KNOWN_ERROR)
+    else:
+        return DONE if code is None else code
     return DONE
 
 

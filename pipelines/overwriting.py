@@ -105,6 +105,6 @@ def _difference(described: Any, kind: str, config: Overwriting) -> str:
     told = [
         f"{name} {value}, not {getattr(config, name)}"
         for name, value in former
-        if name != "overwrite" and value != getattr(config, name)
+        if not type(config).model_fields[name].exclude and value != getattr(config, name)
     ]
     return f"with {'; '.join(told)}" if told else ""

@@ -12,7 +12,7 @@ from pipelines.cli import NearestGroup, common_options
 from pipelines.config import options_of, resolve
 from pipelines.overwriting import Overwriting, check_same_source
 from pipelines.progress import Reporter, counts_table, print_table
-from pipelines.sources import inter, table, toy
+from pipelines.sources import amazon, amazon_2018, amazon_2023, inter, movielens, table, toy
 from pipelines.sources.features import FeaturesConfig, write_features
 from pipelines.sources.writing import Prepared, write_dataset
 from pipelines.workspace import Dataset, Workspace, read_table
@@ -73,6 +73,68 @@ SOURCES = {
 
         The file has the columns userID, itemID and x_label, which is 0 for training, 1 for
         validation and 2 for test. Texts and pictures are found as in mmrec-prepare table.
+        """,
+    ),
+    "amazon": Source(
+        amazon.Amazon2014Config,
+        amazon.prepare,
+        """Amazon reviews of 2014, fetched with the items' metadata and pictures.
+
+        \b
+        mmrec-prepare amazon --dataset sports
+        mmrec-prepare amazon --dataset small --category baby --images none
+        mmrec-prepare amazon --dataset clothing --need image,text --text description
+
+        Categories: sports, clothing, baby, electronics, beauty, toys, office, music, or a full name
+        such as Video_Games. The split is that of the MMRec toolbox, with a seed: of each user's
+        interactions some 8:1:1 at random.
+
+        What was fetched is kept in the folder of --downloads: the command, run again, fetches only
+        what is missing. ledger.parquet in the data set tells of each picture that was not to be had
+        why.
+        """,
+    ),
+    "amazon-2018": Source(
+        amazon_2018.Amazon2018Config,
+        amazon_2018.prepare,
+        """Amazon reviews of 2018, likewise.
+
+        \b
+        mmrec-prepare amazon-2018 --dataset office-2018 --category Office_Products
+
+        See mmrec-prepare amazon --help. Categories have other names here: All_Beauty, Video_Games.
+        """,
+    ),
+    "amazon-2023": Source(
+        amazon_2023.Amazon2023Config,
+        amazon_2023.prepare,
+        """Amazon reviews of 2023, likewise.
+
+        \b
+        mmrec-prepare amazon-2023 --dataset baby-2023 --category Baby_Products
+
+        See mmrec-prepare amazon --help. An item's brand is its store. Categories have other names
+        here: Baby_Products, Beauty_and_Personal_Care.
+        """,
+    ),
+    "movielens": Source(
+        movielens.MovielensConfig,
+        movielens.prepare,
+        """MovieLens, fetched from GroupLens unless it is there.
+
+        \b
+        mmrec-prepare movielens --dataset ml-1m
+        mmrec-prepare movielens --dataset ml-100k --images posters \\
+            --details overviews.tsv --text '{title}. {overview}'
+        mmrec-prepare movielens --dataset films --release ml-32m --posters urls.csv
+
+        The releases are ml-100k, ml-1m, ml-25m and ml-32m. They tell of a film its title, year and
+        genres (the larger two its numbers at IMDb and TMDB, too); more comes from --details, and
+        pictures from a folder of files named after the films' ids, or by URL from a table.
+
+        By default every rating is an interaction, and users and items with fewer than five are left
+        out; --k-core 1 keeps the published counts. The split is 8:1:1 of each user's, as published
+        work on multimodal recommendation has it.
         """,
     ),
 }

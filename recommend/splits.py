@@ -58,17 +58,31 @@ def random_split(
     """
     check_ratios(ratios)
     user_rows = _rows(users)
-    order = np.lexsort((items, user_rows))
-    drawn = np.empty(len(users))
-    drawn[order] = np.random.default_rng(seed).random(len(users))
+    sizes = _held_out(np.bincount(user_rows), ratios[VALIDATION], ratios[TEST])
+    return _drawn(user_rows, items, *sizes, seed)
 
+
+def mmrec_split(users: np.ndarray, items: np.ndarray, seed: int) -> np.ndarray:
+    """The random split of the MMRec toolbox, about 8:1:1, by which the field's tables are made.
+
+    Of m interactions of a user, fewer than ten but more than two, one goes to validation and one to
+    test. Of ten or more the fifth part, rounded down, is held out, and half of that, rounded down,
+    goes to validation. A user with one or two gives nothing. The toolbox sets no seed, so that the
+    sizes can be repeated, but not its draw.
+
+    Args:
+        users: (n,) users.
+        items: (n,) items.
+        seed: Seed of the draw.
+
+    Returns:
+        (n,) int64 of `TRAIN`, `VALIDATION`, `TEST`.
+    """
+    user_rows = _rows(users)
     totals = np.bincount(user_rows)
-    n_validation, n_test = _held_out(totals, ratios[VALIDATION], ratios[TEST])
-    place = _place_within(user_rows, drawn, totals)
-    labels = np.full(len(users), TRAIN)
-    labels[place < (n_validation + n_test)[user_rows]] = TEST
-    labels[place < n_validation[user_rows]] = VALIDATION
-    return labels
+    held_out = np.select([totals < 3, totals < 10], [0, 2], totals // 5)
+    n_validation = held_out // 2
+    return _drawn(user_rows, items, n_validation, held_out - n_validation, seed)
 
 
 def temporal_split(timestamps: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
@@ -153,6 +167,24 @@ def check_ratios(ratios: Sequence[float]) -> None:
 
 def _rows(ids: np.ndarray) -> np.ndarray:
     return np.unique(ids, return_inverse=True)[1]
+
+
+def _drawn(
+    user_rows: np.ndarray,
+    items: np.ndarray,
+    n_validation: np.ndarray,
+    n_test: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Labels at random, with so many of each user in validation and in test."""
+    order = np.lexsort((items, user_rows))
+    drawn = np.empty(len(items))
+    drawn[order] = np.random.default_rng(seed).random(len(items))
+    place = _place_within(user_rows, drawn, np.bincount(user_rows))
+    labels = np.full(len(items), TRAIN)
+    labels[place < (n_validation + n_test)[user_rows]] = TEST
+    labels[place < n_validation[user_rows]] = VALIDATION
+    return labels
 
 
 def _held_out(totals: np.ndarray, validation: float, test: float) -> tuple[np.ndarray, np.ndarray]:

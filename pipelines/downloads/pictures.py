@@ -16,8 +16,8 @@ from pipelines.downloads.errors import FetchError
 from pipelines.downloads.journal import Entry, Journal
 from pipelines.downloads.manners import FetchConfig
 from pipelines.downloads.shelf import Shelf, shelf
+from pipelines.file_names import file_name
 from pipelines.progress import Advance, Reporter
-from pipelines.sources.pictures import file_name
 
 # In bytes; no shop shows larger ones.
 LARGEST = 32 << 20

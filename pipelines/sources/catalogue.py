@@ -15,7 +15,8 @@ from pydantic import Field
 
 from extract.errors import UserError
 from pipelines.config import Config
-from pipelines.sources.pictures import Draw, PictureFolders, file_name, place
+from pipelines.file_names import file_name
+from pipelines.sources.pictures import Draw, PictureFolders, place
 from pipelines.sources.reading import Columns, read_columns
 from pipelines.sources.templates import TextTemplate
 

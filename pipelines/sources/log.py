@@ -11,14 +11,23 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from extract.errors import UserError
 from pipelines.config import Config, Seed
 from pipelines.progress import Reporter
 from pipelines.sources.reading import Columns, read_columns
 from pipelines.workspace import SPLITS
-from recommend.splits import check_ratios, item_cold_split, k_core, random_split, temporal_split
+from recommend.splits import (
+    check_ratios,
+    item_cold_split,
+    k_core,
+    mmrec_split,
+    random_split,
+    temporal_split,
+)
+
+RATIOS = (0.8, 0.1, 0.1)
 
 
 class LogColumns(Config):
@@ -35,13 +44,25 @@ class LogColumns(Config):
 class SplitConfig(Config):
     """Which interactions are for training, validation and test."""
 
-    split: Literal["random", "temporal", "item-cold"] = Field(
+    split: Literal["random", "temporal", "item-cold", "mmrec"] = Field(
         "random", description="How held-out interactions are chosen."
     )
     ratios: tuple[float, ...] = Field(
-        (0.8, 0.1, 0.1), description="Shares of training, validation and test."
+        RATIOS, description="Shares of training, validation and test."
     )
     seed: Seed = Field(0, description="Seed of everything drawn.")
+
+    @field_validator("ratios")
+    @classmethod
+    def _check_fits_the_split(
+        cls, ratios: tuple[float, ...], info: ValidationInfo
+    ) -> tuple[float, ...]:
+        if info.data.get("split") == "mmrec" and ratios != RATIOS:
+            raise UserError(
+                "the split mmrec has a rule of its own for how much is held out, about "
+                f"{','.join(map(str, RATIOS))}; leave the ratios away, or ask for the split random"
+            )
+        return ratios
 
 
 class Steps:
@@ -176,6 +197,8 @@ def split_log(log: pa.Table, config: SplitConfig) -> pa.Table:
         labels = temporal_split(_times(log), config.ratios)
     elif config.split == "item-cold":
         labels = item_cold_split(items, config.ratios, config.seed)
+    elif config.split == "mmrec":
+        labels = mmrec_split(users, items, config.seed)
     else:
         labels = random_split(users, items, config.ratios, config.seed)
     return log.append_column("split", pa.array(np.array(SPLITS)[labels]))

@@ -10,10 +10,10 @@ path of the archive becomes a file.
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ LARGEST = 4 << 30
 YEAR = re.compile(r".*\((\d{4})(?:[-–]\d{0,4})?\)", re.DOTALL)
 # What stands in place of a genre where none is known.
 NO_GENRE = ("unknown", "(no genres listed)")
+TEXT = pa.string()
 RATING_TYPES = {
     "user_id": pa.string(),
     "item_id": pa.string(),
@@ -91,81 +92,135 @@ def opened(path: Path, release: str) -> Iterator[Archive]:
         ) from error
 
 
-class Form(Protocol):
-    """How a release is written down."""
+class Release(NamedTuple):
+    """How a release is read.
 
-    def ratings(self, archive: Archive) -> pa.Table:
-        """user_id, item_id, rating, timestamp of all ratings."""
+    Attributes:
+        ratings: Gives user_id, item_id, rating, timestamp of all ratings.
+        films: Gives item_id and `columns` of all films.
+        columns: What is known of a film.
+    """
 
-    def films(self, archive: Archive) -> pa.Table:
-        """item_id, title, year, genres, and what else is known of all films."""
-
-
-class Form100K:
-    """The form of 100K."""
-
-    def ratings(self, archive: Archive) -> pa.Table:
-        """All ratings."""
-        with archive.open("u.data") as stream:
-            return _ratings(stream, "\t", list(RATING_TYPES))
-
-    def films(self, archive: Archive) -> pa.Table:
-        """All films."""
-        genres = [line.partition("|")[0] for line in archive.lines("u.genre")]
-        rows = []
-        for line in archive.lines("u.item"):
-            # Id, title, two dates, the address of a page that is no more; then the flags.
-            item_id, title, _, _, _, *flags = _parts(line, "|", 5 + len(genres))
-            rows.append((item_id, title, [g for g, f in zip(genres, flags, strict=True) if f != "0"]))
-        return _films(rows)
+    ratings: Callable[[Archive], pa.Table]
+    films: Callable[[Archive], pa.Table]
+    columns: Sequence[str]
 
 
-class Form1M:
-    """The form of 1M."""
-
-    def ratings(self, archive: Archive) -> pa.Table:
-        """All ratings."""
-        # Of two colons each second one ends an empty column.
-        user, item, rating, timestamp = RATING_TYPES
-        names = [user, "gap 1", item, "gap 2", rating, "gap 3", timestamp]
-        with archive.open("ratings.dat") as stream:
-            return _ratings(stream, ":", names)
-
-    def films(self, archive: Archive) -> pa.Table:
-        """All films."""
-        rows = []
-        for line in archive.lines("movies.dat"):
-            item_id, title, genres = _parts(line, "::", 3)
-            rows.append((item_id, title, genres.split("|")))
-        return _films(rows)
+def _ratings_of_100k(archive: Archive) -> pa.Table:
+    return _ratings(archive, "u.data", "\t", list(RATING_TYPES))
 
 
-class FormCSV:
-    """The form of 25M and 32M."""
-
-    def ratings(self, archive: Archive) -> pa.Table:
-        """All ratings."""
-        with archive.open("ratings.csv") as stream:
-            types = dict(zip(("userId", "movieId", "rating", "timestamp"), RATING_TYPES.values()))
-            return _complete(_table(stream, types).rename_columns(list(RATING_TYPES)))
-
-    def films(self, archive: Archive) -> pa.Table:
-        """All films, with their numbers at IMDb and TMDB."""
-        with archive.open("movies.csv") as stream:
-            table = _table(stream, dict.fromkeys(("movieId", "title", "genres"), pa.string()))
-        ids, titles, genres = (column.to_pylist() for column in table.columns)
-        films = _films(zip(ids, titles, (each.split("|") for each in genres), strict=True))
-        with archive.open("links.csv") as stream:
-            links = _table(stream, dict.fromkeys(("movieId", "imdbId", "tmdbId"), pa.string()))
-        rows = pc.index_in(films["item_id"], value_set=links["movieId"].combine_chunks())
-        for name, column in (("imdb_id", "imdbId"), ("tmdb_id", "tmdbId")):
-            films = films.append_column(name, links[column].take(rows))
-        return films
+def _films_of_100k(archive: Archive) -> pa.Table:
+    genres = [line.partition("|")[0] for line in archive.lines("u.genre")]
+    rows = []
+    for line in archive.lines("u.item"):
+        # Id, title, two dates, the address of a page; then a flag for each genre.
+        item_id, title, _, _, _, *flags = _parts(line, "|", 5 + len(genres))
+        named = zip(genres, flags, strict=True)
+        rows.append((item_id, title, [genre for genre, flag in named if flag != "0"]))
+    return _films(rows)
 
 
-FORMS: dict[str, Form] = {
-    "ml-100k": Form100K(),
-    "ml-1m": Form1M(),
-    "ml-25m": FormCSV(),
-    "ml-32m": FormCSV(),
+def _ratings_of_1m(archive: Archive) -> pa.Table:
+    # Between two colons lies an empty column.
+    user, item, rating, timestamp = RATING_TYPES
+    return _ratings(archive, "ratings.dat", ":", [user, "", item, " ", rating, "  ", timestamp])
+
+
+def _films_of_1m(archive: Archive) -> pa.Table:
+    rows = []
+    for line in archive.lines("movies.dat"):
+        item_id, title, genres = _parts(line, "::", 3)
+        rows.append((item_id, title, genres.split("|")))
+    return _films(rows)
+
+
+def _ratings_of_csv(archive: Archive) -> pa.Table:
+    names = ("userId", "movieId", "rating", "timestamp")
+    types = dict(zip(names, RATING_TYPES.values(), strict=True))
+    table = _csv(archive, "ratings.csv", types)
+    return _complete(table.rename_columns(list(RATING_TYPES)))
+
+
+def _films_of_csv(archive: Archive) -> pa.Table:
+    movies = _csv(archive, "movies.csv", dict.fromkeys(("movieId", "title", "genres"), TEXT))
+    links = _csv(archive, "links.csv", dict.fromkeys(("movieId", "imdbId", "tmdbId"), TEXT))
+    ids, titles, genres = (column.to_pylist() for column in movies.columns)
+    films = _films(zip(ids, titles, ((each or "").split("|") for each in genres), strict=True))
+    rows = pc.index_in(films["item_id"], value_set=links["movieId"].combine_chunks())
+    for name, column in (("imdb_id", "imdbId"), ("tmdb_id", "tmdbId")):
+        films = films.append_column(name, links[column].take(rows))
+    return films
+
+
+OF_A_FILM = ("title", "year", "genres")
+_CSV = Release(_ratings_of_csv, _films_of_csv, (*OF_A_FILM, "imdb_id", "tmdb_id"))
+RELEASES = {
+    "ml-100k": Release(_ratings_of_100k, _films_of_100k, OF_A_FILM),
+    "ml-1m": Release(_ratings_of_1m, _films_of_1m, OF_A_FILM),
+    "ml-25m": _CSV,
+    "ml-32m": _CSV,
 }
+
+
+def _ratings(archive: Archive, member: str, delimiter: str, names: Sequence[str]) -> pa.Table:
+    """The ratings of a member without a line of names; a column of another name must be empty."""
+    types = {name: RATING_TYPES.get(name, pa.null()) for name in names}
+    table = _table(
+        archive,
+        member,
+        types,
+        pacsv.ReadOptions(column_names=names),
+        pacsv.ParseOptions(delimiter=delimiter, quote_char=False),
+    )
+    return _complete(table.select(list(RATING_TYPES)))
+
+
+def _csv(archive: Archive, member: str, types: Mapping[str, pa.DataType]) -> pa.Table:
+    return _table(archive, member, types, pacsv.ReadOptions(), pacsv.ParseOptions())
+
+
+def _table(
+    archive: Archive,
+    member: str,
+    types: Mapping[str, pa.DataType],
+    reading: pacsv.ReadOptions,
+    parsing: pacsv.ParseOptions,
+) -> pa.Table:
+    converting = pacsv.ConvertOptions(
+        column_types=types,
+        include_columns=list(types),
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    with archive.open(member) as stream:
+        return pacsv.read_csv(stream, reading, parsing, converting)
+
+
+def _complete(ratings: pa.Table) -> pa.Table:
+    """The ratings as they are.
+
+    Raises:
+        ValueError: A value is missing.
+    """
+    for name, column in zip(ratings.column_names, ratings.columns, strict=True):
+        if column.null_count:
+            raise ValueError(f"{column.null_count:,} of {len(column):,} ratings have no {name}")
+    return ratings
+
+
+def _films(rows: Iterable[tuple[str, str | None, Sequence[str]]]) -> pa.Table:
+    """A table of ids, titles and genres, and the years in the titles."""
+    films = []
+    for item_id, title, genres in rows:
+        known = [genre for genre in genres if genre and genre not in NO_GENRE]
+        year = YEAR.match(title or "")
+        films.append((item_id, title, int(year[1]) if year else None, known or None))
+    return pa.table(list(zip(*films, strict=True)), schema=FILM_SCHEMA)
+
+
+def _parts(line: str, delimiter: str, count: int) -> list[str]:
+    parts = line.split(delimiter)
+    if len(parts) != count:
+        raise ValueError(f"expected {count} parts between {delimiter!r}, found {line[:60]!r}")
+    return parts

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from extract.errors import UserError
-from extract.files import digest, is_remote, remove_others, upload
+from extract.files import is_remote, remove_others, upload
 from pipelines.progress import Reporter
 
 # Writes one picture to the path it is given, where nothing stands yet.
@@ -15,7 +15,6 @@ Draw = Callable[[Path], None]
 
 # In order of preference, where a folder has one item's picture in several formats.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-LONGEST_NAME = 200
 # How many pictures wait on the disk to be uploaded together.
 UPLOADED_AT_ONCE = 256
 
@@ -51,14 +50,6 @@ class PictureFolders:
             if item_id in by_stem:
                 return folder / by_stem[item_id]
         return None
-
-
-def file_name(item_id: str, suffix: str) -> str:
-    """What an item's picture is called in a data set: after the id where that can name a file."""
-    usable = item_id.isprintable() and not item_id.startswith(".") and os.sep not in item_id
-    if not usable or "/" in item_id or len(os.fsencode(item_id)) > LONGEST_NAME:
-        return digest([item_id]) + suffix.lower()
-    return item_id + suffix.lower()
 
 
 def write_pictures(folder: Path, pictures: Mapping[str, Draw], reporter: Reporter) -> None:

@@ -1,18 +1,38 @@
 """Writing a data set: pictures, then the two tables, and the description last."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from extract.files import digest, file_sha256, write_json
+from extract.ledger import LEDGER, Problem, write_ledger
 from pipelines.config import Config
 from pipelines.progress import Reporter
 from pipelines.sources.pictures import Draw, write_pictures
 from pipelines.workspace import SPLITS, Dataset, write_table
+
+VALUES_AT_ONCE = 65_536
+
+
+class Origin(NamedTuple):
+    """Where published data come from.
+
+    Attributes:
+        title: What they are called.
+        home: The address that tells about them.
+        licence: What may be done with them.
+        citation: What a paper that uses them cites.
+    """
+
+    title: str
+    home: str
+    licence: str
+    citation: str
 
 
 @dataclass(frozen=True)
@@ -27,6 +47,8 @@ class Prepared:
         settings: What the data set was asked to be.
         steps: What preparing did, each with a number of rows.
         files: What it was made from.
+        origin: Who published it; None for data of one's own.
+        problems: Which pictures were not to be had, and why; also of items that were left out.
     """
 
     kind: str
@@ -36,6 +58,8 @@ class Prepared:
     settings: Config
     steps: Mapping[str, int]
     files: Mapping[str, Path]
+    origin: Origin | None = None
+    problems: Sequence[Problem] = ()
 
 
 def write_dataset(dataset: Dataset, prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
@@ -48,6 +72,10 @@ def write_dataset(dataset: Dataset, prepared: Prepared, reporter: Reporter) -> d
     write_pictures(dataset.images, prepared.pictures, reporter)
     write_table(dataset.items, prepared.items)
     write_table(dataset.interactions, prepared.interactions)
+    if prepared.problems:
+        write_ledger(dataset.folder, [prepared.problems])
+    else:
+        (dataset.folder / LEDGER).unlink(missing_ok=True)
     described = describe(dataset.name, prepared)
     write_json(dataset.description, described)
     return described
@@ -61,9 +89,11 @@ def describe(name: str, prepared: Prepared) -> dict[str, Any]:
         role: {"path": str(path), "sha256": file_sha256(path)}
         for role, path in prepared.files.items()
     }
+    origin = {"origin": prepared.origin._asdict()} if prepared.origin else {}
+    lost = Counter(problem.problem for problem in prepared.problems)
     return {
         "name": name,
-        "source": {"kind": prepared.kind, "files": files},
+        "source": {"kind": prepared.kind, "files": files, **origin},
         "settings": prepared.settings.model_dump(mode="json", exclude_none=True),
         "steps": dict(prepared.steps),
         "counts": {
@@ -73,6 +103,7 @@ def describe(name: str, prepared: Prepared) -> dict[str, Any]:
             **{split: of_split.get(split, 0) for split in SPLITS},
             "texts": items.num_rows - items["text"].null_count,
             "pictures": len(prepared.pictures),
+            **{f"pictures {problem}": count for problem, count in sorted(lost.items())},
         },
         "digests": {
             "item_ids": digest(items["item_id"].to_pylist()),
@@ -86,9 +117,15 @@ def table_digest(table: pa.Table) -> str:
     """A digest of a table's column names and values, whatever file it is written to."""
     columns = []
     for name in table.column_names:
-        values = table[name].to_pylist()
+        values = _values(table[name])
         columns += [name, digest("" if value is None else f"={value}" for value in values)]
     return digest(columns)
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[Any]:
+    """Some at a time, since Python's are many times as large as Arrow's."""
+    for first in range(0, len(column), VALUES_AT_ONCE):
+        yield from column.slice(first, VALUES_AT_ONCE).to_pylist()
 
 
 def _values_and_counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:

@@ -1,4 +1,8 @@
+import os
+from pathlib import Path
+
 import numpy as np
+import pyarrow.csv as pacsv
 import pytest
 
 from extract.errors import UserError
@@ -9,11 +13,13 @@ from recommend.splits import (
     check_ratios,
     item_cold_split,
     k_core,
+    mmrec_split,
     random_split,
     temporal_split,
 )
 
 RATIOS = (0.8, 0.1, 0.1)
+BABY = Path(__file__).parents[2].parent / "shared/data/amazon_baby/baby.inter.tsv"
 
 
 def pairs(n_users=60, n_items=40, n=500, seed=0):
@@ -70,6 +76,60 @@ def test_each_user_gives_a_rounded_share_but_at_least_one(taken, held_out):
     assert sizes.tolist() == [taken - 2 * held_out, held_out, held_out]
 
 
+@pytest.mark.parametrize(
+    ("taken", "validation", "test"),
+    [
+        *[(1, 0, 0), (2, 0, 0), (3, 1, 1), (9, 1, 1), (10, 1, 1), (14, 1, 1), (15, 1, 2)],
+        *[(19, 1, 2), (20, 2, 2), (24, 2, 2), (25, 2, 3), (30, 3, 3), (99, 9, 10), (100, 10, 10)],
+    ],
+)
+def test_each_user_gives_what_the_toolbox_takes(taken, validation, test):
+    labels = mmrec_split(np.zeros(taken, int), np.arange(taken), seed=3)
+    assert np.bincount(labels, minlength=3).tolist() == [
+        taken - validation - test,
+        validation,
+        test,
+    ]
+
+
+def sizes_of_the_toolbox(taken):
+    """As its notebook says it, for one user."""
+    if taken < 3:
+        return taken, 0, 0
+    if taken < 10:
+        return taken - 2, 1, 1
+    held_out = int(0.2 * taken)
+    return taken - held_out, held_out // 2, held_out - held_out // 2
+
+
+def sizes_by_counting(users, labels):
+    """User to how many interactions there are of each label, one after the other."""
+    sizes = {user: [0, 0, 0] for user in users.tolist()}
+    for user, label in zip(users.tolist(), labels.tolist(), strict=True):
+        sizes[user][label] += 1
+    return {user: tuple(counts) for user, counts in sizes.items()}
+
+
+def test_many_users_of_the_toolbox_beside_each_other():
+    totals = np.random.default_rng(0).integers(1, 300, size=200)
+    users = np.random.default_rng(1).permutation(np.repeat(np.arange(200), totals))
+    labels = mmrec_split(users, np.arange(len(users)), seed=0)
+    expected = {user: sizes_of_the_toolbox(int(total)) for user, total in enumerate(totals)}
+    assert sizes_by_counting(users, labels) == expected
+
+
+@pytest.mark.realdata
+def test_the_published_split_sizes_of_baby():
+    if not BABY.is_file():
+        pytest.skip(f"the real data set is not at {os.path.relpath(BABY)}")
+    log = pacsv.read_csv(BABY, parse_options=pacsv.ParseOptions(delimiter="\t"))
+    users, items, published = (log[name].to_numpy() for name in ("userID", "itemID", "x_label"))
+    labels = mmrec_split(users, items, seed=0)
+    assert np.bincount(labels).tolist() == [118_551, 20_559, 21_682]
+    assert sizes_by_counting(users, labels) == sizes_by_counting(users, published)
+    assert not np.array_equal(labels, published)  # the draw is ours
+
+
 @pytest.mark.parametrize("ratios", [(0.1, 0.45, 0.45), (0.01, 0.98, 0.01), (0.34, 0.33, 0.33)])
 def test_every_user_keeps_something_to_train_on(ratios):
     users = np.repeat(np.arange(30), np.arange(1, 31))
@@ -92,6 +152,7 @@ def test_a_part_of_ratio_zero_stays_empty():
     "split",
     [
         lambda users, items: random_split(users, items, RATIOS, seed=1),
+        lambda users, items: mmrec_split(users, items, seed=1),
         lambda users, items: item_cold_split(items, RATIOS, seed=1),
         lambda users, items: temporal_split(users * 7 + items, RATIOS),
         lambda users, items: k_core(users, items, 6),
@@ -108,6 +169,9 @@ def test_the_seed_decides():
     again = random_split(users, items, RATIOS, seed=1)
     assert np.array_equal(random_split(users, items, RATIOS, seed=1), again)
     assert not np.array_equal(random_split(users, items, RATIOS, seed=2), again)
+    again = mmrec_split(users, items, seed=1)
+    assert np.array_equal(mmrec_split(users, items, seed=1), again)
+    assert not np.array_equal(mmrec_split(users, items, seed=2), again)
     assert not np.array_equal(
         item_cold_split(items, RATIOS, seed=1), item_cold_split(items, RATIOS, seed=2)
     )
@@ -116,10 +180,10 @@ def test_the_seed_decides():
 def test_each_place_of_a_user_is_equally_likely_to_be_held_out():
     n_users, taken = 4000, 5
     users, items = np.repeat(np.arange(n_users), taken), np.tile(np.arange(taken), n_users)
-    labels = random_split(users, items, RATIOS, seed=0).reshape(n_users, taken)
-    for label in (VALIDATION, TEST):
-        share = (labels == label).mean(axis=0)
-        assert np.abs(share - 1 / taken).max() < 5 * np.sqrt(0.16 / n_users)
+    for labels in (random_split(users, items, RATIOS, seed=0), mmrec_split(users, items, seed=0)):
+        for label in (VALIDATION, TEST):
+            share = (labels.reshape(n_users, taken) == label).mean(axis=0)
+            assert np.abs(share - 1 / taken).max() < 5 * np.sqrt(0.16 / n_users)
 
 
 def test_ids_of_text_split_like_their_rows():
