@@ -73,7 +73,11 @@ class Client:
         await self._http.aclose()
 
     async def persevere(
-        self, url: str, once: Callable[[], Awaitable[T]], moved_on: Callable[[], bool] | None = None
+        self,
+        url: str,
+        once: Callable[[], Awaitable[T]],
+        moved_on: Callable[[], bool] = lambda: False,
+        tell: Callable[[str, float], None] = lambda what, pause: None,
     ) -> T:
         """One thing, attempted again where that may help.
 
@@ -81,6 +85,7 @@ class Client:
             url: What is asked for.
             once: One attempt; raises `FetchError`.
             moved_on: Whether an attempt that failed brought so much that it does not count.
+            tell: Called before each pause with what went wrong and the seconds.
 
         Raises:
             FetchError: The last one.
@@ -91,13 +96,15 @@ class Client:
                 raise FetchError("unreachable", host.closed)
             try:
                 got = await once()
-            except FetchError as failure:
-                failed = 1 if moved_on and moved_on() else failed + 1
-                if not failure.again or failed >= self.config.attempts:
-                    self._count_lost(host, url, failure)
+            except FetchError as error:
+                failed = 1 if moved_on() else failed + 1
+                if not error.again or failed >= self.config.attempts:
+                    self._count_lost(host, error)
                     raise
                 pause = back_off(failed, self.config.wait, self._chance)
-                await asyncio.sleep(pause if failure.wait is None else failure.wait)
+                pause = pause if error.wait is None else error.wait
+                tell(error.detail, pause)
+                await asyncio.sleep(pause)
             else:
                 host.lost = 0
                 return got
@@ -160,10 +167,10 @@ class Client:
         except (httpx2.InvalidURL, UnicodeError):
             return self._hosts[""]
 
-    def _count_lost(self, host: _Host, url: str, failure: FetchError) -> None:
-        host.lost = host.lost + 1 if failure.again else 0
+    def _count_lost(self, host: _Host, error: FetchError) -> None:
+        host.lost = host.lost + 1 if error.again else 0
         if host.lost == MOST_LOST_IN_A_ROW:
-            host.closed = f"{host.lost} requests in a row came to nothing, last {failure.detail}"
+            host.closed = f"{host.lost} requests in a row came to nothing, last {error.detail}"
 
 
 async def _quiet(host: _Host) -> None:

@@ -67,7 +67,7 @@ def fetch_pictures(
         crawl = _Crawl(folder, journal, problems, config, trusted)
         # httpx2 says every request.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
-        with reporter.bar("pictures", len(wanted), "pictures") as advance, journal.writing():
+        with reporter.bar("fetching", len(wanted), "pictures") as advance, journal.writing():
             asyncio.run(crawl.run(((item, urls[item]) for item in wanted), advance))
     return _collected(urls, folder, journal, problems)
 
