@@ -127,9 +127,8 @@ class Transfer:
             return 0
         told = response.headers.get("Content-Range", "no range")
         found = CONTENT_RANGE.fullmatch(told)
-        if version and found and int(found["first"]) == have:
-            if version.total is None or found["total"] in (str(version.total), "*"):
-                return have
+        if version and found and _is_rest(found, version, have):
+            return have
         self._forget()
         raise FetchError("unreachable", f"asked for bytes from {have}, got {told}", again=True)
 
@@ -209,3 +208,9 @@ def _advance(advance: Advance, before: int, after: int) -> None:
     megabytes = after // MB - before // MB
     if megabytes:
         advance(megabytes)
+
+
+def _is_rest(found: re.Match[str], version: Version, have: int) -> bool:
+    """Whether a range is what lacks of a version of which there are so many bytes."""
+    totals = {"*", found["total"] if version.total is None else str(version.total)}
+    return int(found["first"]) == have and found["total"] in totals

@@ -69,7 +69,7 @@ def read_blocks(
 
 
 def ahead(values: Iterator[T]) -> Iterator[T]:
-    """The same values, each of them made in a thread while the one before it is used."""
+    """The same values, none of which is None, each made in a thread while the last one is used."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, values, None)
         while (value := coming.result()) is not None:

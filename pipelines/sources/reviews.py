@@ -1,10 +1,11 @@
 """A file of reviews, one record a line, becomes a log.
 
 Where some megabytes of lines are strict JSON without oddities, they are parsed in one go; else line
-by line, several times slower. Both give the same rows, since what the fast way reads otherwise than
-`parse_record` is seen beforehand.
+by line, several times slower. Both give the same rows, since it is seen beforehand where Arrow would read
+what `parse_record` does not.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import json
+from pyarrow import json as arrow_json
 
 from extract.errors import UserError
 from pipelines.progress import Advance, Reporter
@@ -30,9 +31,6 @@ SCHEMA = pa.schema(
     }
 )
 # How deep a record may be nested that Python parses without running out of stack.
-import os
-
-THREADS = bool(os.environ.get("THR"))
 DEEPEST = 450
 
 
@@ -88,7 +86,9 @@ def read_reviews(path: Path, fields: ReviewFields, reporter: Reporter) -> Review
     log = pa.concat_tables([SCHEMA.empty_table(), *parts])
     unreadable = total - log.num_rows
     if not total:
-        raise UserError(f"{path} is empty; expected a review in each line, remove it and fetch it")
+        raise UserError(
+            f"{path} has no lines; expected a review in each, remove it and fetch it again"
+        )
     if 2 * unreadable > total:
         raise UserError(
             f"{path} is no file of reviews: {unreadable:,} of {total:,} lines are no record with "
@@ -102,10 +102,10 @@ def _at_once(block: bytes, fields: ReviewFields) -> pa.Table | None:
     names = astuple(fields)
     schema = pa.schema(list(zip(names, SCHEMA.types, strict=True)))
     try:
-        table = json.read_json(
+        table = arrow_json.read_json(
             pa.BufferReader(block),
-            json.ReadOptions(block_size=len(block), use_threads=False),
-            json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+            arrow_json.ReadOptions(block_size=len(block), use_threads=False),
+            arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
     except pa.ArrowException:
         return None
@@ -117,7 +117,7 @@ def _at_once(block: bytes, fields: ReviewFields) -> pa.Table | None:
 
 
 def _is_plain(block: bytes) -> bool:
-    """Whether in each line Arrow finds a record, or refuses it, where `parse_record` does."""
+    """Whether Arrow takes of these lines, if it takes them, what `parse_record` finds in each."""
     if not block.endswith(b"}"):
         return False
     letters = np.frombuffer(block, np.uint8)
@@ -154,29 +154,38 @@ def _lines(block: bytes) -> list[bytes | None]:
 
 def _one_by_one(block: bytes, fields: ReviewFields) -> pa.Table:
     """A row for each line, of nulls where the line is no record."""
-    rows = [_row((line and parse_record(line)) or {}, fields) for line in _lines(block)]
+    # A line that is too long is None, and so is what is no record.
+    records = (parse_record(line or b"") or {} for line in _lines(block))
+    rows = [_row(record, fields) for record in records]
     columns = zip(*rows, strict=True) if rows else [()] * len(SCHEMA)
     arrays = [pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)]
     return pa.table(arrays, schema=SCHEMA)
 
 
 def _row(record: dict[str, Any], fields: ReviewFields) -> tuple[Any, ...]:
-    user, item, rating, timestamp = (record.get(name) for name in astuple(fields))
     return (
-        user if isinstance(user, str) else None,
-        item if isinstance(item, str) else None,
-        float(rating) if _is_number(rating) else None,
-        _seconds(timestamp) if _is_number(timestamp) else None,
+        _text(record.get(fields.user)),
+        _text(record.get(fields.item)),
+        _rating(record.get(fields.rating)),
+        _seconds(record.get(fields.timestamp)),
     )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _rating(value: Any) -> float | None:
+    return float(value) if _is_number(value) else None
+
+
+def _seconds(value: Any) -> int | None:
+    """A whole number of them, as many files write them as 1252800000.0; None beyond 64 bits."""
+    return math.floor(value) if _is_number(value) and -(2**63) <= value < 2**63 else None
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _seconds(number: float) -> int | None:
-    """A whole number of them, as many files write them as 1252800000.0; None beyond 64 bits."""
-    return int(number // 1) if -(2**63) <= number < 2**63 else None
 
 
 def _is_id(ids: pa.ChunkedArray) -> pa.ChunkedArray:
