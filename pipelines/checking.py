@@ -19,7 +19,7 @@ from extract.pictures import PictureProblem, open_picture
 from extract.shards import ShardReader
 from pipelines.checks import DATA_CHECKS, FEATURE_CHECKS, Finding, judge
 from pipelines.cli import common_options
-from pipelines.data_checks import DataEvidence, empty_texts
+from pipelines.data_checks import DataEvidence, empty_texts, with_reasons
 from pipelines.duplicates import (
     HASHED_SIDE,
     Groups,
@@ -75,7 +75,7 @@ def run(dataset: Dataset, features: str | None, reporter: Reporter) -> Report:
         users=_words(log["user_id"]),
         items=_words(log["item_id"]),
         splits=_words(log["split"]),
-        pictures=pictures.problems,
+        pictures=with_reasons(pictures.problems, item_ids, dataset.folder),
         alike_pictures=pictures.alike,
         alike_texts=near_texts(texts),
         changed=_changed(dataset, items, log),

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from extract.catalog import is_blank
-from pipelines.workspace import SPLITS
+from extract.ledger import LEDGER
+from pipelines.workspace import SPLITS, read_table
 
 Offenders = Sequence[str]
 
@@ -44,6 +46,28 @@ class DataEvidence:
     def users_of(self, split: str) -> set[str]:
         """The users with an interaction of that split."""
         return {user for user, of in zip(self.users, self.splits, strict=True) if of == split}
+
+
+def with_reasons(
+    pictures: Mapping[int, tuple[str, str]], item_ids: Sequence[str], folder: Path
+) -> dict[int, tuple[str, str]]:
+    """What is wrong with pictures, and why those that were to be fetched are not there.
+
+    Args:
+        pictures: From row to a kind and a detail.
+        item_ids: Ids of the items.
+        folder: The data set's, where preparing wrote down what it could not have.
+
+    Raises:
+        UserError: What it wrote is torn.
+    """
+    ledger = folder / LEDGER
+    lost = read_table(ledger).to_pylist() if ledger.is_file() else []
+    why = {problem["item_id"]: f"{problem['problem']}: {problem['detail']}" for problem in lost}
+    return {
+        row: (kind, why.get(item_ids[row], detail) if kind == "missing" else detail)
+        for row, (kind, detail) in pictures.items()
+    }
 
 
 def duplicate_items(data: DataEvidence) -> Offenders:
