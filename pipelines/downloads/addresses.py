@@ -16,6 +16,9 @@ import httpx2
 from pipelines.downloads.errors import FetchError
 
 SCHEMES = ("http", "https")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# Of translators (RFC 6052), and of old (RFC 4291).
+IPV4_IN_THE_END = [ipaddress.IPv6Network(each) for each in ("64:ff9b::/96", "::/96")]
 
 
 class Gate:
@@ -76,9 +79,17 @@ async def _addresses(host: str) -> set[str]:
 
 
 def _is_public(address: str) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    inner = getattr(parsed, "ipv4_mapped", None)  # ::ffff:127.0.0.1 is this machine, too
-    return (inner or parsed).is_global and not parsed.is_multicast
+    reached = _reached(ipaddress.ip_address(address.partition("%")[0]))
+    return reached.is_global and not reached.is_multicast
+
+
+def _reached(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one is another form of, as ``::ffff:127.0.0.1``; or itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if any(address in network for network in IPV4_IN_THE_END):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _by_proxy(url: httpx2.URL) -> bool:

@@ -49,7 +49,7 @@ def back_off(attempt: int, first: float, chance: random.Random) -> float:
         first: Seconds after the first one.
         chance: Spreads those who failed together, so that they do not come back together.
     """
-    longest = min(first * 2.0 ** (attempt - 1), LONGEST_BACK_OFF)
+    longest = min(first * 2.0 ** min(attempt - 1, 30), LONGEST_BACK_OFF)
     return longest * (0.5 + 0.5 * chance.random())
 
 

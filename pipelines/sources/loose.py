@@ -19,7 +19,7 @@ LONGEST_LITERAL = 1 << 18
 WORDS = {"true": True, "false": False, "null": None}
 WORDS |= dict.fromkeys(("nan", "NaN", "inf", "Inf", "Infinity"))
 # Values that are no JSON, but that Arrow and others take; strings are matched to be passed over.
-ENDLESS = re.compile(r"""("(?:[^"\\]|\\.)*+"?)|-NaN|-?Inf(?=\s*[,\]}])""", re.DOTALL)
+ENDLESS = re.compile(r"""("(?:[^"\\]|\\.)*"?)|-NaN|-?Inf(?=\s*[,\]}])""", re.DOTALL)
 # How one half of a character outside the basic plane is written.
 HALF = re.compile(rb"\\(?:u|U0000)[dD][89a-fA-F]")
 # A backslash in what is followed by a colon, as a key is.

@@ -1,8 +1,8 @@
 """A file of reviews, one record a line, becomes a log.
 
-Where some megabytes of lines are strict JSON without oddities, they are parsed in one go; else line
-by line, several times slower. Both give the same rows, since it is seen beforehand where Arrow would read
-what `parse_record` does not.
+Where some megabytes of lines are strict JSON without oddities, Arrow parses them in one go; else
+they are parsed line by line, several times slower. Both give the same rows, since it is seen
+beforehand where Arrow would read what `parse_record` does not.
 """
 
 import math

@@ -90,17 +90,16 @@ class Site:
             self.most_at_once = 0
 
     def _accept(self) -> None:
-        for number in count():
-            try:
+        with self._listener, suppress(OSError):  # of `stop`
+            for number in count():
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                if self._stopping:
-                    connection.close()
-                    return
-                self._open.add(connection)
-            threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
+                with self._lock:
+                    if self._stopping:
+                        connection.close()
+                        return
+                    self._open.add(connection)
+                serve = threading.Thread(target=self._serve, args=(connection, number), daemon=True)
+                serve.start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
