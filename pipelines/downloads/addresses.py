@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
@@ -58,7 +59,8 @@ class Gate:
             return ""
         allowed = set()
         for trusted in self._trusted:
-            allowed |= await _addresses(trusted)
+            with suppress(FetchError):  # of a host that is not known others are none the worse
+                allowed |= await _addresses(trusted)
         strange = [address for address in outside if address not in allowed]
         return f"the address {strange[0]}, which is not public" if strange else ""
 

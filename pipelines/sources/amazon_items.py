@@ -18,7 +18,7 @@ from extract.errors import UserError, unknown_name
 from pipelines.progress import Reporter
 from pipelines.sources.cleaning import clean_text, path_of, price_of
 from pipelines.sources.fetching import fetch_files, places
-from pipelines.sources.lines import read_lines
+from pipelines.sources.lines import MB, megabytes, read_lines
 from pipelines.sources.loose import leading_id, parse_record
 from pipelines.sources.published import (
     Published,
@@ -183,22 +183,22 @@ def _read_items(
     """The wanted items; of several lines about one the first that can be read counts."""
     rows: dict[str, dict[str, Any]] = {}
     lines = unreadable = repeated = 0
-    reporter.say(f"reading {path.name}")
-    for line in read_lines(path):
-        if line is not None and not line.strip():
-            continue
-        lines += 1
-        leading = leading_id(line, release.id_field) if line else None
-        if leading is not None and leading not in wanted:
-            continue
-        record = parse_record(line) if line else None
-        item_id = record.get(release.id_field) if record else None
-        if record is None or not isinstance(item_id, str):
-            unreadable += 1
-        elif item_id in rows:
-            repeated += 1
-        elif item_id in wanted:
-            rows[item_id] = {"item_id": item_id, **_row(release.item_of(record))}
+    with reporter.bar(f"reading {path.name}", path.stat().st_size // MB, "MB") as advance:
+        for line in read_lines(path, tell=megabytes(advance)):
+            if line is not None and not line.strip():
+                continue
+            lines += 1
+            leading = leading_id(line, release.id_field) if line else None
+            if leading is not None and leading not in wanted:
+                continue
+            record = parse_record(line) if line else None
+            item_id = record.get(release.id_field) if record else None
+            if record is None or not isinstance(item_id, str):
+                unreadable += 1
+            elif item_id in rows:
+                repeated += 1
+            elif item_id in wanted:
+                rows[item_id] = {"item_id": item_id, **_row(release.item_of(record))}
     if 2 * unreadable > lines or not lines:
         raise UserError(
             f"{path} is no file of metadata: {unreadable:,} of {lines:,} lines are no record with "

@@ -8,20 +8,29 @@ from typing import TypeVar
 import pyarrow as pa
 
 from extract.errors import UserError
+from pipelines.progress import Advance
 
 T = TypeVar("T")
 LONGEST = 1 << 20
 CHUNK = 4 << 20
+MB = 1_000_000
 GZIP = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_lines(path: Path, longest: int = LONGEST) -> Iterator[bytes | None]:
+def nobody(position: int) -> None:
+    """Is told the place in a file, and does nothing."""
+
+
+def read_lines(
+    path: Path, longest: int = LONGEST, tell: Callable[[int], None] = nobody
+) -> Iterator[bytes | None]:
     r"""The lines of a file, without what ends them, ``\n`` or ``\r\n``.
 
     Args:
         path: A file of text, compressed by gzip if it begins so.
         longest: How many bytes a line may have.
+        tell: As of `read_blocks`.
 
     Yields:
         Each line; None for one that is longer, of which no more than that is kept in memory.
@@ -29,7 +38,7 @@ def read_lines(path: Path, longest: int = LONGEST) -> Iterator[bytes | None]:
     Raises:
         UserError: There is no such file, or the compressed file is torn.
     """
-    for block in ahead(read_blocks(path, longest)):
+    for block in ahead(read_blocks(path, longest, tell)):
         yield from lines_of(block, longest)
 
 
@@ -39,7 +48,7 @@ def lines_of(block: bytes, longest: int = LONGEST) -> list[bytes | None]:
 
 
 def read_blocks(
-    path: Path, longest: int = LONGEST, tell: Callable[[int], None] = lambda position: None
+    path: Path, longest: int = LONGEST, tell: Callable[[int], None] = nobody
 ) -> Iterator[bytes]:
     r"""As `read_lines`, but a few megabytes of lines at a time.
 
@@ -75,6 +84,18 @@ def ahead(values: Iterator[T]) -> Iterator[T]:
         while (value := coming.result()) is not None:
             coming = thread.submit(next, values, None)
             yield value
+
+
+def megabytes(advance: Advance) -> Callable[[int], None]:
+    """What moves a bar of megabytes to a place in the file."""
+    told = 0
+
+    def tell(position: int) -> None:
+        nonlocal told
+        advance(position // MB - told)
+        told = position // MB
+
+    return tell
 
 
 def _chunks(path: Path, tell: Callable[[int], None]) -> Iterator[bytes]:

@@ -6,7 +6,6 @@ beforehand where Arrow would read what `parse_record` does not.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +16,10 @@ import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
 from extract.errors import UserError
-from pipelines.progress import Advance, Reporter
-from pipelines.sources.lines import LONGEST, ahead, lines_of, read_blocks
+from pipelines.progress import Reporter
+from pipelines.sources.lines import LONGEST, MB, ahead, lines_of, megabytes, read_blocks
 from pipelines.sources.loose import parse_record
 
-MB = 1_000_000
 SCHEMA = pa.schema(
     {
         "user_id": pa.string(),
@@ -71,8 +69,8 @@ def read_reviews(path: Path, fields: ReviewFields, reporter: Reporter) -> Review
     parts: list[pa.Table] = []
     total, first_unreadable = 0, ""
     size = path.stat().st_size if path.is_file() else 0
-    with reporter.bar(path.name, size // MB, "MB") as advance:
-        blocks = read_blocks(path, tell=_megabytes(advance))
+    with reporter.bar(f"reading {path.name}", size // MB, "MB") as advance:
+        blocks = read_blocks(path, tell=megabytes(advance))
         for block, plain in ahead((block, _is_plain(block)) for block in blocks):
             rows = _at_once(block, fields) if plain else None
             if rows is None:
@@ -198,15 +196,3 @@ def _told(line: bytes | None) -> str:
         return f"longer than {LONGEST:,} bytes"
     text = line.decode("utf-8", "replace")
     return repr(text if len(text) <= 100 else f"{text[:100]}...")
-
-
-def _megabytes(advance: Advance) -> Callable[[int], None]:
-    """What moves a bar of megabytes to a place in the file."""
-    told = 0
-
-    def tell(position: int) -> None:
-        nonlocal told
-        advance(position // MB - told)
-        told = position // MB
-
-    return tell
