@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from extract.files import naming
+
 JOURNAL = ".journal.jsonl"
 
 
@@ -56,7 +58,7 @@ class Journal:
     def writing(self) -> Iterator[None]:
         """Hold the file open; what an earlier process tore ends with its line."""
         torn = self._path.is_file() and not self._path.read_bytes().endswith(b"\n")
-        with self._path.open("a", encoding="utf-8") as self._file:
+        with naming(self._path), self._path.open("a", encoding="utf-8") as self._file:
             if torn:
                 self._file.write("\n")
             yield

@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx2
 
 from extract.errors import UserError
-from extract.files import write_json
+from extract.files import naming, write_json
 from pipelines.downloads.client import Client
 from pipelines.downloads.errors import FetchError
 from pipelines.progress import Advance, Reporter
 
-CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)")
+CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,18})-\d+/(?P<total>\d+|\*)")
 # Fewer bytes a second than this for as long as the time-out are taken for silence.
 SLOWEST = 1024
 # An attempt that brought so much does not count as failed: a long file may be cut many times.
@@ -55,6 +55,11 @@ class Version:
             int(length) if length.isdigit() else None,
         )
 
+    def is_of(self, response: httpx2.Response) -> bool:
+        """Whether an answer names this version, or none."""
+        header = "ETag" if self.validator.startswith('"') else "Last-Modified"
+        return response.headers.get(header, self.validator) == self.validator
+
 
 class Transfer:
     """The attempts at one file from one place.
@@ -74,11 +79,11 @@ class Transfer:
         self._reporter, self._magic = reporter, magic
         self._part = path.with_name(f".{path.name}.part")
         self._notes = path.with_name(f".{path.name}.part.json")
-        self._before = 0
+        self._most = 0
 
     def moved_on(self) -> bool:
-        """Whether the last attempt brought enough not to count as failed."""
-        return self._size() - self._before >= WORTH_IT
+        """Whether the last attempt got so much further than any before that it is no failure."""
+        return self._size() - self._most >= WORTH_IT
 
     def tell(self, what: str, pause: float) -> None:
         """Say that there will be another attempt."""
@@ -87,7 +92,8 @@ class Transfer:
     async def attempt(self) -> None:
         """Ask for what is lacking, and put the file in its place once it is whole."""
         version = self._version()
-        self._before = have = self._size() if version else 0
+        have = self._size() if version else 0
+        self._most = max(self._most, self._size())
         headers = {"Range": f"bytes={have}-", "If-Range": version.validator} if version else {}
         async with self._client.open(self._url, headers, also=(206, 416)) as response:
             if response.status_code == 416:
@@ -127,7 +133,7 @@ class Transfer:
             return 0
         told = response.headers.get("Content-Range", "no range")
         found = CONTENT_RANGE.fullmatch(told)
-        if version and found and _is_rest(found, version, have):
+        if version and found and _is_rest(found, version, have) and version.is_of(response):
             return have
         self._forget()
         raise FetchError("unreachable", f"asked for bytes from {have}, got {told}", again=True)
@@ -148,13 +154,14 @@ class Transfer:
         loop, patience = asyncio.get_running_loop(), self._client.config.timeout
         name = f"fetching {self._path.name}"
         with (
+            naming(self._part),
             self._part.open("ab") as file,
             self._reporter.bar(name, (total or 0) // MB, "MB") as advance,
         ):
             advance(have // MB)
             async with asyncio.timeout(patience) as deadline:
                 position = mark = have
-                async for chunk in response.aiter_raw(1 << 16):
+                async for chunk in response.aiter_raw():
                     if position < len(self._magic):
                         self._check_magic(chunk, position, kind)
                     file.write(chunk)
