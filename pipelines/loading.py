@@ -80,21 +80,21 @@ def load_store(
     controls = [RANDOM, *(SHUFFLED + own for own in dataset.feature_names())]
     folder = dataset.require_features(name, also=controls)
     store = load_features(folder, log.items, name)
-    _check_made_from(dataset, name)
+    if not is_made_from(dataset, name):
+        raise UserError(
+            f"the features {name!r} were made from other texts or pictures than data set "
+            f"{dataset.name!r} has now; run their mmrec-extract command again"
+        )
     if modalities is None:
         modalities = [m for m in DEFAULT_MODALITIES if m in store.tables] or list(store.tables)
     return store.only(modalities)
 
 
-def _check_made_from(dataset: Dataset, name: str) -> None:
-    """Refuse features of what the items were before; given matrices know the ids only."""
+def is_made_from(dataset: Dataset, name: str) -> bool:
+    """Whether features are of the items as they are now; given matrices know the ids only."""
     items = read_table(dataset.items, ["item_id"])
     made_from = Manifest.read(dataset.features(name)).items_digest
-    if made_from not in (catalogue_digest(items), items_digest(items["item_id"].to_pylist())):
-        raise UserError(
-            f"the features {name!r} were made from other texts or pictures than data set "
-            f"{dataset.name!r} has now; run their mmrec-extract command again"
-        )
+    return made_from in (catalogue_digest(items), items_digest(items["item_id"].to_pylist()))
 
 
 def only_features(dataset: Dataset) -> str:

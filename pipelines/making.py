@@ -13,12 +13,14 @@ from typing import Any
 import click
 
 from extract.errors import unknown_name
+from extract.ledger import count_problems
 from pipelines import prepare
 from pipelines.assembling import with_names
 from pipelines.cli import CONTEXT, DONE, load_command, run, run_tidily
 from pipelines.config import resolve
 from pipelines.encoder_specs import encoder_spec
 from pipelines.extraction import ExtractionConfig, feature_folder
+from pipelines.loading import is_made_from
 from pipelines.overwriting import check_same_source, finished_features
 from pipelines.progress import Reporter
 from pipelines.roots import open_root
@@ -26,7 +28,7 @@ from pipelines.run_config import RunConfig, run_settings
 from pipelines.runs import CONFIG, RunFolder
 from pipelines.sources.amazon import Amazon2014Config
 from pipelines.sources.movielens_files import RELEASES
-from pipelines.workspace import RANDOM, SHUFFLED, Dataset, Workspace
+from pipelines.workspace import RANDOM, SHUFFLED, Dataset, Workspace, read_json
 from recommend.models import model_class
 
 # What encodes where nothing is said.
@@ -104,6 +106,7 @@ def make_dataset(wish: Wish, arguments: Sequence[str] = ()) -> int:
     words = wish.words(*arguments)
     if there and not (kind and arguments and _is_to_be_replaced(dataset, kind, words)):
         _say(f"the data set {dataset.name!r} is there already: {dataset.folder}")
+        _tell_unreachable(dataset)
         return DONE
     return _call("prepare", [str(kind), *words])
 
@@ -159,7 +162,7 @@ def _encode_and_train(wish: Wish, encoder: str, control: str) -> int:
         return code
     words = wish.words("--encoder", encoder, *(["--features", name] if name else []))
     folder = feature_folder(_extraction_config(words), wish.workspace)
-    if finished_features(folder):
+    if finished_features(folder) and is_made_from(wish.found(), folder.name):
         _say(f"the features {folder.name!r} are there already: {folder}")
     elif code := _call("extract", words):
         return code
@@ -196,6 +199,18 @@ def _extraction_config(words: Sequence[str]) -> ExtractionConfig:
     """The settings that ``mmrec-extract`` understands by its words."""
     given = _parsed("mmrec-extract", load_command("extract"), words)
     return resolve(ExtractionConfig, given, given.pop("config_file"), given.pop("sets"))
+
+
+def _tell_unreachable(dataset: Dataset) -> None:
+    """Say how to get at the pictures that were out of reach when the data set was made."""
+    lost = count_problems(dataset.folder).get(("image", "unreachable"), 0)
+    if lost:
+        settings = read_json(dataset.description)
+        kind = settings.get("source", {}).get("kind", "")
+        _say(
+            f"{lost:,} of its pictures were out of reach then; mmrec-prepare {kind} --dataset "
+            f"{dataset.name}, with the settings that it was made with, asks for them once more"
+        )
 
 
 def _is_to_be_replaced(dataset: Dataset, kind: str, words: Sequence[str]) -> bool:

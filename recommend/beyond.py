@@ -6,6 +6,8 @@
 import numpy as np
 
 NONE = -1
+# Whose vectors are held at once: of 4,096 numbers each and lists of ten, 80 MB.
+USERS_AT_ONCE = 256
 
 
 def coverage(lists: np.ndarray, n_items: int) -> float:
@@ -77,11 +79,15 @@ def diversity(lists: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, norms, out=np.zeros_like(vectors, np.float64), where=norms > 0)
-    usable = (lists != NONE) & (norms[lists, 0] > 0)
-    totals = np.zeros((len(lists), vectors.shape[1]))
-    for place in range(lists.shape[1]):  # not at once: vectors of 4,096 numbers are listed, too
-        totals += np.where(usable[:, place, None], unit[lists[:, place]], 0.0)
+    blocks = [lists[first : first + USERS_AT_ONCE] for first in range(0, len(lists), USERS_AT_ONCE)]
+    return np.concatenate([np.empty(0), *(_unlikeness(block, unit) for block in blocks)])
+
+
+def _unlikeness(lists: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """`diversity` by vectors of length one, or of zeros."""
+    usable = (lists != NONE) & unit[lists].any(axis=2)
     # |Σ v|² holds the cosines of all ordered pairs, and n of items with themselves.
+    totals = np.where(usable[:, :, None], unit[lists], 0.0).sum(axis=1)
     n = usable.sum(axis=1).astype(np.float64)
     cosines, pairs = (totals**2).sum(axis=1) - n, n * (n - 1)
     return 1 - np.divide(cosines, pairs, out=np.full(len(lists), np.nan), where=pairs > 0)

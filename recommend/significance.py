@@ -63,13 +63,14 @@ def compare(
         confidence: Of the interval.
 
     Raises:
-        ValueError: The two are not of one length, or empty.
+        ValueError: The two are not of one length, or empty, or a number is not finite.
     """
     if ours.shape != theirs.shape or ours.ndim != 1 or not ours.size:
         raise ValueError(
             f"expected two arrays (n,) of one length, found {ours.shape} and {theirs.shape}"
         )
     differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
+    _check_finite(differences)
     low, high = bootstrap_interval(differences, generator, confidence)
     p = randomisation(differences, generator) if test == "randomisation" else wilcoxon(differences)
     return Comparison(
@@ -122,7 +123,11 @@ def randomisation(
         differences: d, (n,).
         generator: Draws the signs.
         draws: How many assignments.
+
+    Raises:
+        ValueError: A difference is not finite.
     """
+    _check_finite(differences)
     differences = differences[differences != 0]  # no sign changes them
     n, found = len(differences), abs(differences.sum())
     # Sums of the same numbers in another order differ in the last digits.
@@ -162,9 +167,9 @@ def effect_size(differences: np.ndarray) -> float:
     Args:
         differences: d, (n,).
     """
-    if len(differences) < 2 or not (spread := float(differences.std(ddof=1))):
-        return 0.0 if not differences.any() else float(np.copysign(np.inf, differences.sum()))
-    return float(differences.mean() / spread)
+    if not np.ptp(differences):
+        return 0.0 if not differences.any() else float(np.copysign(np.inf, differences[0]))
+    return float(differences.mean() / differences.std(ddof=1))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -175,8 +180,12 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     other.
 
     Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.
+
+    Raises:
+        ValueError: One is not finite.
     """
     values = np.asarray(p_values, np.float64)
+    _check_finite(values)
     order = np.argsort(values, kind="stable")
     steps = np.arange(len(values), 0, -1) * values[order]
     corrected = np.empty_like(values)
@@ -192,3 +201,9 @@ def _means_of_resamples(values: np.ndarray, generator: np.random.Generator) -> n
         means.append(values[generator.integers(0, n, (rows, n))].mean(axis=1))
         left -= rows
     return np.concatenate(means)
+
+
+def _check_finite(values: np.ndarray) -> None:
+    # Comparisons with NaN are false, so that it would pass for the strongest evidence.
+    if not np.isfinite(values).all():
+        raise ValueError(f"{(~np.isfinite(values)).sum()} of {values.size} numbers are not finite")

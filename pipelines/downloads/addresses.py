@@ -14,9 +14,11 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from extract.errors import UserError
 from pipelines.downloads.errors import FetchError
 
 SCHEMES = ("http", "https")
+EXAMPLE = "http://mirror.example.org:8000/amazon"
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Of translators (RFC 6052), and of old (RFC 4291).
 IPV4_IN_THE_END = [ipaddress.IPv6Network(each) for each in ("64:ff9b::/96", "::/96")]
@@ -31,7 +33,7 @@ class Gate:
     """
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
-        self._trusted = [httpx2.URL(url).host for url in trusted]
+        self._trusted = [_host(httpx2.URL(url)) for url in trusted]
         self._verdicts: dict[tuple[str, str], str] = {}
 
     async def check(self, url: httpx2.URL) -> None:
@@ -42,27 +44,46 @@ class Gate:
         """
         if url.scheme not in SCHEMES:
             raise FetchError("refused", f"{_shown(url)} is not of http or https")
-        if not url.host:
-            raise FetchError("refused", f"{_shown(url)} names no host")
-        place = (url.scheme, url.host)
+        if not url.host or not _has_port(url):
+            raise FetchError("refused", f"{_shown(url)} names no host, or no port")
+        place = (url.scheme, _host(url))
         if place not in self._verdicts:
-            # A proxy resolves the name itself.
-            self._verdicts[place] = "" if _by_proxy(url) else await self._verdict(url.host)
+            self._verdicts[place] = await self._verdict(*place)
         if self._verdicts[place]:
             raise FetchError("refused", f"{_shown(url)} leads to {self._verdicts[place]}")
 
-    async def _verdict(self, host: str) -> str:
+    async def _verdict(self, scheme: str, host: str) -> str:
         """What is wrong with a host; empty where nothing is."""
+        if _by_proxy(scheme, host) and not (_is_address(host) or host == "localhost"):
+            return ""  # the proxy looks the name up
         found = await _addresses(host)
         outside = sorted(address for address in found if not _is_public(address))
         if not outside:
             return ""
         allowed = set()
         for trusted in self._trusted:
-            with suppress(FetchError):  # of a host that is not known others are none the worse
+            with suppress(FetchError):  # one that is not known allows nothing
                 allowed |= await _addresses(trusted)
         strange = [address for address in outside if address not in allowed]
         return f"the address {strange[0]}, which is not public" if strange else ""
+
+
+def check_base(url: str) -> None:
+    """Find out before anything is asked for whether something can be.
+
+    Raises:
+        UserError: It is no URL of a server.
+    """
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, UnicodeError, ValueError) as error:
+        raise UserError(f"--url takes a URL such as {EXAMPLE}, found {url!r}: {error}") from error
+    if parsed.scheme not in SCHEMES or not parsed.host or not _has_port(parsed):
+        raise UserError(f"--url takes a URL such as {EXAMPLE}, found {url!r}")
+
+
+def _has_port(url: httpx2.URL) -> bool:
+    return 0 < (80 if url.port is None else url.port) < 65536
 
 
 async def _addresses(host: str) -> set[str]:
@@ -94,10 +115,22 @@ def _reached(address: Address) -> Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
-def _by_proxy(url: httpx2.URL) -> bool:
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _by_proxy(scheme: str, host: str) -> bool:
     proxies = getproxies()
-    named = proxies.get(url.scheme) or proxies.get("all")
-    return bool(named) and not proxy_bypass(url.host)
+    return bool(proxies.get(scheme) or proxies.get("all")) and not proxy_bypass(host)
+
+
+def _host(url: httpx2.URL) -> str:
+    """A host as it goes over the wire: Python would look up other letters for some."""
+    return url.raw_host.decode("ascii")
 
 
 def _shown(url: httpx2.URL) -> str:

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 import httpx2
 
+from extract.errors import UserError
 from pipelines.downloads.addresses import Gate
 from pipelines.downloads.errors import FetchError
 from pipelines.downloads.manners import LONGEST_WAIT, FetchConfig, asked_to_wait, back_off
@@ -19,8 +20,13 @@ from pipelines.downloads.manners import LONGEST_WAIT, FetchConfig, asked_to_wait
 MOST_REDIRECTS = 5
 # A host of which so many requests in a row came to nothing is left alone for the rest.
 MOST_LOST_IN_A_ROW = 20
+# The same of requests that were refused, or answered by a page, as to somebody who is not welcome.
+MOST_REFUSED_IN_A_ROW = 100
 GONE = (404, 410)
 FOR_THE_MOMENT = (408, 425, 429)
+
+# Seconds.
+WORTH_SAYING = 5.0
 
 T = TypeVar("T")
 
@@ -34,12 +40,14 @@ class _Host:
         quiet_until: The loop's time before which it asked to be left alone.
         closed: Why it is asked no more; empty while it is.
         lost: How many requests in a row came to nothing.
+        refused: How many in a row were refused.
     """
 
     slots: asyncio.Semaphore
     quiet_until: float = field(default=0.0)
     closed: str = field(default="")
     lost: int = field(default=0)
+    refused: int = field(default=0)
 
 
 class Client:
@@ -48,21 +56,36 @@ class Client:
     Args:
         config: How to behave.
         trusted: URLs that the user named, see `Gate`.
+        say: Told what takes long.
+
+    Raises:
+        UserError: The environment names a proxy that cannot be used.
     """
 
-    def __init__(self, config: FetchConfig, trusted: Sequence[str] = ()) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: FetchConfig,
+        trusted: Sequence[str] = (),
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.config, self._say = config, say
         self._gate = Gate(trusted)
         self._chance = random.Random()
         self._hosts: dict[str, _Host] = defaultdict(
             lambda: _Host(asyncio.Semaphore(config.connections))
         )
-        self._http = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(config.timeout, pool=None),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-            # The bytes as they are published: nothing here unpacks them on the way.
-            headers={"User-Agent": f"mmrec/{version('mmrec')}", "Accept-Encoding": "identity"},
-        )
+        try:
+            self._http = httpx2.AsyncClient(
+                timeout=httpx2.Timeout(config.timeout, pool=None),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+                # The bytes as they are published: nothing here unpacks them on the way.
+                headers={"User-Agent": f"mmrec/{version('mmrec')}", "Accept-Encoding": "identity"},
+            )
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f"the proxy that the environment names cannot be used ({error}); see HTTP_PROXY, "
+                "HTTPS_PROXY and ALL_PROXY"
+            ) from error
         self._http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     async def __aenter__(self) -> Self:
@@ -102,11 +125,11 @@ class Client:
                     self._count_lost(host, error)
                     raise
                 pause = back_off(failed, self.config.wait, self._chance)
-                pause = pause if error.wait is None else error.wait
+                pause = max(pause, error.wait or 0.0)
                 tell(error.detail, pause)
                 await asyncio.sleep(pause)
             else:
-                host.lost = 0
+                host.lost = host.refused = 0
                 return got
 
     @asynccontextmanager
@@ -126,7 +149,8 @@ class Client:
         try:
             target = httpx2.URL(url)
             for _ in range(MOST_REDIRECTS + 1):
-                await self._gate.check(target)
+                async with asyncio.timeout(self.config.timeout):
+                    await self._gate.check(target)
                 async with AsyncExitStack() as stack:
                     response = await self._send(target, headers or {}, stack)
                     if response.next_request is None:
@@ -152,13 +176,14 @@ class Client:
         await _quiet(host)
         async with asyncio.timeout(self.config.timeout):
             request = self._http.build_request("GET", url, headers=dict(headers))
-            response = await self._http.send(request, stream=True)
+            try:
+                response = await self._http.send(request, stream=True)
+            except (OverflowError, ValueError) as error:  # of odd parts of a URL
+                raise FetchError("refused", f"cannot be asked for: {error}") from error
         stack.push_async_callback(response.aclose)
         wait = asked_to_wait(response.headers.get("Retry-After"))
         if wait is not None and response.status_code >= 400:
-            host.quiet_until = max(host.quiet_until, asyncio.get_running_loop().time() + wait)
-            if wait > LONGEST_WAIT:
-                host.closed = f"{url.host} asks to be left alone for {wait:,.0f} s"
+            self._leave_alone(host, url.host, wait)
         return response
 
     def _host(self, url: str) -> _Host:
@@ -167,10 +192,23 @@ class Client:
         except (httpx2.InvalidURL, UnicodeError):
             return self._hosts[""]
 
+    def _leave_alone(self, host: _Host, name: str, wait: float) -> None:
+        now = asyncio.get_running_loop().time()
+        told = f"{name} asks to be left alone for {wait:,.0f} s"
+        if wait > LONGEST_WAIT:
+            host.closed = told
+        elif wait >= WORTH_SAYING and host.quiet_until <= now:
+            self._say(told)
+        host.quiet_until = max(host.quiet_until, now + wait)
+
     def _count_lost(self, host: _Host, error: FetchError) -> None:
         host.lost = host.lost + 1 if error.again else 0
-        if host.lost == MOST_LOST_IN_A_ROW:
-            host.closed = f"{host.lost} requests in a row came to nothing, last {error.detail}"
+        host.refused += error.problem in ("refused", "unreadable")
+        enough = host.lost >= MOST_LOST_IN_A_ROW or host.refused >= MOST_REFUSED_IN_A_ROW
+        if enough and not host.closed:
+            count = max(host.lost, host.refused)
+            host.closed = f"{count} requests in a row came to nothing, last: {error.detail}"
+            self._say(host.closed)
 
 
 async def _quiet(host: _Host) -> None:

@@ -1,5 +1,8 @@
 """Why something could not be fetched, in the words of the ledger."""
 
+# Of a detail, in letters: some of it comes from the wire.
+LONGEST = 300
+
 
 class FetchError(Exception):
     """One thing was not fetched.
@@ -16,5 +19,6 @@ class FetchError(Exception):
     def __init__(
         self, problem: str, detail: str, again: bool = False, wait: float | None = None
     ) -> None:
+        detail = detail if len(detail) <= LONGEST else f"{detail[:LONGEST]}..."
         super().__init__(f"{problem}: {detail}")
         self.problem, self.detail, self.again, self.wait = problem, detail, again, wait

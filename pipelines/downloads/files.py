@@ -50,7 +50,7 @@ async def _from_first(
 ) -> list[str]:
     """What went wrong at each place; nothing where one had the file."""
     told = []
-    async with Client(config, urls) as client:
+    async with Client(config, urls, reporter.say) as client:
         for url in urls:
             transfer = Transfer(client, url, path, reporter, magic)
             try:

@@ -14,6 +14,7 @@ DOWNLOADS = "MMREC_DOWNLOADS"
 # Seconds; a server that asks for more is left alone for today.
 LONGEST_WAIT = 300.0
 LONGEST_BACK_OFF = 60.0
+FOR_EVER = 1e12
 
 
 class FetchConfig(Config):
@@ -64,10 +65,10 @@ def asked_to_wait(retry_after: str | None, now: datetime | None = None) -> float
         return None
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
-        return float(text[:12])
+        return min(float(text), FOR_EVER)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ from pipelines.progress import Advance, Reporter
 LARGEST = 32 << 20
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp"}
 SUFFIXES |= {"TIFF": ".tiff", "AVIF": ".avif"}
+FORMATS = tuple(SUFFIXES)
+# What phones make of several pictures in one; it is read as a JPEG is.
+SUFFIXES["MPO"] = ".jpg"
 # Some servers send one dot instead of saying that there is no picture.
 DOT = 1
 
@@ -64,7 +67,7 @@ def fetch_pictures(
     problems: dict[str, tuple[str, str]] = {}
     wanted = [item for item, url in urls.items() if not _is_settled(journal, item, url, config)]
     if wanted:
-        crawl = _Crawl(folder, journal, problems, config, trusted)
+        crawl = _Crawl(folder, journal, problems, config, trusted, reporter.say)
         # httpx2 says every request.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         with reporter.bar("fetching", len(wanted), "pictures") as advance, journal.writing():
@@ -107,9 +110,10 @@ class _Crawl:
         problems: dict[str, tuple[str, str]],
         config: FetchConfig,
         trusted: Sequence[str],
+        say: Callable[[str], None],
     ) -> None:
         self._folder, self._journal, self._problems = folder, journal, problems
-        self._config, self._trusted = config, trusted
+        self._config, self._trusted, self._say = config, trusted, say
 
     async def run(self, wanted: Iterator[tuple[str, str]], advance: Advance) -> None:
         """Fetch, several at once, taking from one list."""
@@ -121,7 +125,7 @@ class _Crawl:
 
         try:
             async with (
-                Client(self._config, self._trusted) as client,
+                Client(self._config, self._trusted, self._say) as client,
                 shelf(self._folder, self._journal) as taking,
                 asyncio.TaskGroup() as group,
             ):
@@ -133,8 +137,8 @@ class _Crawl:
 
     async def _one(self, client: Client, taking: Shelf, item: str, url: str) -> None:
         try:
-            picture = await client.persevere(url, lambda: _picture(client, url))
-            name = file_name(item, _suffix(picture))
+            picture, suffix = await client.persevere(url, lambda: _picture(client, url))
+            name = file_name(item, suffix)
         except FetchError as error:
             self._problems[item] = (error.problem, error.detail)
             if error.problem != "unreachable":  # which may have changed by the next time
@@ -143,11 +147,11 @@ class _Crawl:
             await taking.put(Entry(item, url, name, len(picture)), picture)
 
 
-async def _picture(client: Client, url: str) -> bytes:
-    """The bytes of one answer.
+async def _picture(client: Client, url: str) -> tuple[bytes, str]:
+    """The bytes of one answer, and the suffix of their format.
 
     Raises:
-        FetchError: There is none, it is too large, or the server says that it is a page.
+        FetchError: There is no picture, or it is too large.
     """
     async with client.open(url) as response:
         _check_head(response)
@@ -159,7 +163,8 @@ async def _picture(client: Client, url: str) -> bytes:
                     raise FetchError("too_large", f"more than {LARGEST:,} bytes")
     if not body:
         raise FetchError("empty", "the server sent nothing")
-    return bytes(body)
+    picture = bytes(body)
+    return picture, _suffix(picture, _tells_its_end(response))
 
 
 def _check_head(response: httpx2.Response) -> None:
@@ -171,15 +176,27 @@ def _check_head(response: httpx2.Response) -> None:
         raise FetchError("too_large", f"{int(length):,} bytes, more than {LARGEST:,}")
 
 
-def _suffix(picture: bytes) -> str:
+def _tells_its_end(response: httpx2.Response) -> bool:
+    """Whether an answer that was cut off is known as such; else it ends with the connection."""
+    headers = response.headers
+    return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "")
+
+
+def _suffix(picture: bytes, whole: bool) -> str:
     """The suffix of the format that the bytes are in, whatever the server says.
+
+    Args:
+        picture: The bytes.
+        whole: Whether they are known to be all; else they are decoded to find out.
 
     Raises:
         FetchError: They are no picture, or one that stands for none.
     """
     try:
-        with Image.open(io.BytesIO(picture), formats=list(SUFFIXES)) as image:
+        with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
             size, suffix = image.size, SUFFIXES[image.format or ""]
+            if not whole:
+                image.load()
     except UnidentifiedImageError:
         raise FetchError("unreadable", f"no picture, begins with {picture[:16]!r}") from None
     except Image.DecompressionBombError as error:

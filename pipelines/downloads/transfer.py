@@ -5,6 +5,7 @@ is asked for the rest of that version, or for the whole of another.
 """
 
 import asyncio
+import glob
 import json
 import os
 import re
@@ -14,8 +15,7 @@ from pathlib import Path
 
 import httpx2
 
-from extract.errors import UserError
-from extract.files import naming, write_json
+from extract.files import digest, naming, write_json
 from pipelines.downloads.client import Client
 from pipelines.downloads.errors import FetchError
 from pipelines.progress import Advance, Reporter
@@ -77,8 +77,9 @@ class Transfer:
     ) -> None:
         self._client, self._url, self._path = client, url, path
         self._reporter, self._magic = reporter, magic
-        self._part = path.with_name(f".{path.name}.part")
-        self._notes = path.with_name(f".{path.name}.part.json")
+        # One for each place, as another place's answer is another file.
+        self._part = path.with_name(f".{path.name}.{digest([url])[:8]}.part")
+        self._notes = self._part.with_name(f"{self._part.name}.json")
         self._most = 0
 
     def moved_on(self) -> bool:
@@ -183,10 +184,11 @@ class Transfer:
     def _check_room(self, total: int | None, have: int) -> None:
         free = shutil.disk_usage(self._part.parent).free
         if total is not None and total - have > free:
-            raise UserError(
-                f"{self._path.name} needs {(total - have) / MB:,.0f} MB more and {free / MB:,.0f} "
-                f"MB are free in {self._path.parent}; make room, or name another folder with "
-                "--downloads"
+            raise FetchError(
+                "too_large",
+                f"{(total - have) / MB:,.0f} MB more are said to come and {free / MB:,.0f} MB are "
+                f"free in {self._path.parent}; if that is so, make room or name another folder "
+                "with --downloads",
             )
 
     def _check_whole(self, version: Version | None) -> None:
@@ -201,7 +203,8 @@ class Transfer:
         with self._part.open("rb") as file:
             os.fsync(file.fileno())
         self._part.replace(self._path)
-        self._notes.unlink(missing_ok=True)
+        for others in self._path.parent.glob(f".{glob.escape(self._path.name)}.*.part*"):
+            others.unlink(missing_ok=True)
 
     def _forget(self) -> None:
         self._notes.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from pipelines.sources.pictures import PictureFolders
 from pipelines.sources.writing import Origin
 
 FETCHING = "fetching into"
+REFUSED = ("refused", "unreadable", "empty", "too_large")
 NO_URL, NO_FILE = "the metadata has no URL", "the folder of pictures has none"
 
 
@@ -104,6 +105,11 @@ def fetched_pictures(
         reporter.say(
             f"{unreachable:,} pictures were out of reach for the moment; the same command, run "
             "again, asks for them once more"
+        )
+    refused = sum(problem in REFUSED for problem, _ in fetched.problems.values())
+    if refused:
+        reporter.say(
+            f"{refused:,} pictures were refused, or are none; --again asks for them once more"
         )
     return _found(urls, fetched.files, fetched.problems, NO_URL)
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from extract.errors import UserError, unknown_name
+from pipelines.downloads.addresses import check_base
 from pipelines.downloads.manners import FetchConfig
 from pipelines.file_names import file_name
 from pipelines.overwriting import Overwriting
@@ -110,6 +111,8 @@ def check_settings(config: PublishedConfig, columns: Collection[str]) -> None:
         UserError: There is such a thing.
     """
     check_ratios(config.ratios)
+    if config.url is not None:
+        check_base(config.url)
     _template(config.text, columns)
     if config.images == "none" and "image" in config.need:
         raise UserError(

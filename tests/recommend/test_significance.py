@@ -166,3 +166,19 @@ def test_a_real_difference_is_found():
     assert holm([first.p, second.p])[0] < 0.01 < second.p
     assert first.low > 0
     assert second.low < 0 < second.high
+
+
+def test_what_is_not_finite_is_no_evidence():
+    values = np.array([0.1, np.nan, 0.3])
+    with pytest.raises(ValueError, match="1 of 3 numbers"):
+        compare(values, np.zeros(3), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="1 of 3 numbers"):
+        randomisation(values, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="1 of 2 numbers"):
+        holm([np.nan, 0.5])
+
+
+@pytest.mark.parametrize("n", [1, 7, 10])
+def test_an_effect_without_spread_has_no_end(n):
+    assert effect_size(np.full(n, 0.1)) == np.inf
+    assert effect_size(np.full(n, -0.1)) == -np.inf

@@ -15,6 +15,7 @@ IDS = [
     ".hidden",
     ".journal.jsonl",
     "-rf",
+    "l" * 200,
     "l" * 300,
     "ü" * 200,
     "two words",
@@ -42,7 +43,7 @@ def test_item_ids_of_all_kinds_name_files_of_the_folder_only(site, fetch, tmp_pa
     got = fetch(urls, folder=folder)
     assert got.bodies == {item: picture(number) for number, item in enumerate(IDS)}
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    assert len(inside) == len(set(IDS)) == 22
+    assert len(inside) == len(set(IDS)) == 23
     assert {path.parts[0] for path in everything(tmp_path)} == {"in"}
     assert {path.parts[0] for path in everything(tmp_path / "in")} == {"pictures"}
     assert all(path.is_file() for path in folder.iterdir())
