@@ -137,6 +137,9 @@ class Site:
     def _send_all_but_the_last(self, connection: socket.socket, answer: Answer) -> bytes:
         _wait(connection, answer.hang)
         head = answer.head
+        if not answer.drip and not answer.drip_head:
+            # At once, as a client may hang up and ask anew when it has read but the head.
+            return b"".join([head, *answer.pieces])
         first = [bytes([each]) for each in head] if answer.drip_head else [head]
         sends = [*first, *answer.pieces]
         for position, piece in enumerate(sends):
