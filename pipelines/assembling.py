@@ -85,13 +85,19 @@ def with_names(config: RunConfig, workspace: Workspace) -> RunConfig:
     return config.model_copy(update={"dataset": dataset.name, "features": features, "run": run})
 
 
-def assemble(config: RunConfig, workspace: Workspace, reporter: Reporter | None = None) -> Parts:
+def assemble(
+    config: RunConfig,
+    workspace: Workspace,
+    reporter: Reporter | None = None,
+    log: InteractionLog | None = None,
+) -> Parts:
     """Load the data and build the model.
 
     Args:
         config: The settings, with all names.
         workspace: Where the data set lies.
         reporter: Where to tell the progress of reading a catalogue; None for nowhere.
+        log: What of the data set's log there is, if not all of it; it may be without a test part.
 
     Raises:
         UserError: Data or features are missing, torn or not of each other, or the settings do not
@@ -102,13 +108,39 @@ def assemble(config: RunConfig, workspace: Workspace, reporter: Reporter | None 
     kind = model_class(config.model["name"])
     if config.feature_source != "frozen" and not kind.uses_features:
         raise _nothing_to_learn(config, "uses no features")
-    log = load_log(dataset)
-    _check_split(log, dataset.name)
+    if log is None:
+        log = load_log(dataset)
+        _check_part(log, "test", dataset.name)
+    _check_part(log, "validation", dataset.name)
     live = None
     if config.encoder is not None:
         live = _open(config, dataset, log, device, reporter or Reporter(quiet=True))
     store = live.store if live else _cached(config, dataset, log)
-    search = StoredNeighbours(dataset.neighbours)
+    return _built(config, device, log, store, StoredNeighbours(dataset.neighbours), live)
+
+
+def rebuilt(parts: Parts, config: RunConfig) -> Parts:
+    """The same data with other settings of the model and of training, built anew.
+
+    Args:
+        parts: What was assembled with cached features.
+        config: The other settings; data set, features and seed are those of before.
+
+    Raises:
+        UserError: The settings do not go together.
+    """
+    return _built(config, parts.device, parts.log, parts.store, parts.search, None)
+
+
+def _built(
+    config: RunConfig,
+    device: torch.device,
+    log: InteractionLog,
+    store: FeatureStore,
+    search: StoredNeighbours,
+    live: "LiveEncoder | None",
+) -> Parts:
+    """The model and what it is trained with, over data that are loaded."""
     model = _build(config, TrainingData(log.split.train, store, search)).to(device)
     if config.feature_source != "frozen" and not trainable(model):
         raise _nothing_to_learn(config, "is not trained")
@@ -148,14 +180,13 @@ def _encoder_features(encoder: str) -> str:
     return default_features(encoder)
 
 
-def _check_split(log: InteractionLog, name: str) -> None:
-    for part in ("validation", "test"):
-        if not len(getattr(log.split, part)):
-            raise UserError(
-                f"data set {name!r} has no {part} interaction, so nothing can be "
-                f"{'selected' if part == 'validation' else 'measured'}; prepare it with larger "
-                "--ratios, or with more data"
-            )
+def _check_part(log: InteractionLog, part: str, name: str) -> None:
+    if not len(getattr(log.split, part)):
+        raise UserError(
+            f"data set {name!r} has no {part} interaction, so nothing can be "
+            f"{'selected' if part == 'validation' else 'measured'}; prepare it with larger "
+            "--ratios, or with more data"
+        )
 
 
 def _build(config: RunConfig, data: TrainingData) -> Recommender:

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from extract.errors import UserError, unknown_name
 from extract.files import digest
 from extract.manifest import Manifest, items_digest
@@ -15,8 +18,14 @@ from recommend.interactions import InteractionLog
 DEFAULT_MODALITIES = ("image", "text")
 
 
-def load_log(dataset: Dataset) -> InteractionLog:
+def load_log(dataset: Dataset, splits: Sequence[str] | None = None) -> InteractionLog:
     """The split log of a data set over its whole catalogue.
+
+    Args:
+        dataset: Whose log.
+        splits: Only these parts, such as ``("train", "validation")``: rows of others are dropped
+            unseen, so that the others' parts are empty, and users that only they have are
+            unknown. None for all.
 
     Raises:
         UserError: Preparing did not finish, a file is missing or torn, or the data contract is
@@ -24,7 +33,7 @@ def load_log(dataset: Dataset) -> InteractionLog:
     """
     dataset.require_prepared()
     items = _columns(dataset.items, ["item_id"])["item_id"]
-    log = _columns(dataset.interactions, ["user_id", "item_id", "split"])
+    log = _columns(dataset.interactions, ["user_id", "item_id", "split"], splits)
     repeated = len(items) - len(set(items))
     if repeated:
         raise UserError(
@@ -33,8 +42,12 @@ def load_log(dataset: Dataset) -> InteractionLog:
     return InteractionLog.from_columns(log["user_id"], log["item_id"], log["split"], items)
 
 
-def _columns(path: Path, names: list[str]) -> dict[str, list[str]]:
+def _columns(
+    path: Path, names: list[str], splits: Sequence[str] | None = None
+) -> dict[str, list[str]]:
     table = read_table(path, names)
+    if splits is not None:
+        table = table.filter(pc.is_in(table["split"], pa.array(splits, table["split"].type)))
     for name in names:
         nulls = table[name].null_count
         if nulls:

@@ -8,6 +8,7 @@ out no item of a small slice, and a mean over the others would be of few.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,26 @@ def slice_hits(
         slice_of: Each item's slice, 0..S-1, or -1 for none, (I,).
         n_slices: S.
     """
+    return member_hits(lists, users, items, slice_of[:, None] == np.arange(n_slices))
+
+
+def member_hits(
+    lists: np.ndarray, users: np.ndarray, items: np.ndarray, members: np.ndarray
+) -> SliceHits:
+    """The same of slices that may share items, as categories do.
+
+    Args:
+        lists: The top k of each user, (U, k) rows of items; -1 where a list is shorter.
+        users: The list that each held-out pair belongs to, a row of `lists`, (n,).
+        items: The item of each pair, (n,).
+        members: Whether each item is in each slice, (I, S) bool.
+    """
     in_list = (lists[users] == items[:, None]).any(axis=1)
-    slices = slice_of[items]
-    counted = slices >= 0
-    places = users[counted] * n_slices + slices[counted]
-    size = len(lists) * n_slices
-    held_out = np.bincount(places, minlength=size)
-    found = np.bincount(places, weights=in_list[counted], minlength=size)
-    shape = (len(lists), n_slices)
-    return SliceHits(found.astype(np.int64).reshape(shape), held_out.reshape(shape))
+    shape = (len(lists), len(members))
+    counted = members.astype(np.int64)
+    found = coo_array((in_list.astype(np.int64), (users, items)), shape=shape).tocsr()
+    held_out = coo_array((np.ones(len(users), np.int64), (users, items)), shape=shape).tocsr()
+    return SliceHits(np.asarray(found @ counted), np.asarray(held_out @ counted))
 
 
 def popularity_slices(taken_by: np.ndarray, n_slices: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -12,6 +13,7 @@ from extract.errors import UserError, unknown_name
 from recommend.metrics import NAMES, Metrics
 from recommend.models.base import Embeddings, Recommender
 from recommend.sampling import Sampler
+from recommend.search_space import Range, SearchSpace
 from recommend.sources import FeatureSource
 from recommend.state import Record, State, TrainState
 
@@ -20,6 +22,9 @@ class TrainOptions(BaseModel):
     """Circumstances of training, the same for every model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # The ends of the MMRec toolbox's grids for most models, and of Elliot's.
+    search_space: ClassVar[SearchSpace] = {"learning_rate": Range(1e-4, 1e-2, log=True)}
 
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step size.")
     weight_decay: float = Field(0.0, ge=0, description="Adam's weight decay, beside a model's L2.")

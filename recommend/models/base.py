@@ -19,14 +19,21 @@ from recommend.features import FeatureStore, Tables
 from recommend.index import Search, nearest
 from recommend.interactions import Interactions
 from recommend.sampling import Batch
+from recommend.search_space import SearchSpace
 
 
 class ModelConfig(BaseModel):
-    """What is learned and how: a model's own settings. Unknown keys are errors."""
+    """What is learned and how: a model's own settings. Unknown keys are errors.
+
+    Attributes:
+        search_space: What a search may try, by setting; no setting is searched that is not in it.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
     )
+
+    search_space: ClassVar[SearchSpace] = {}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ as means over the batch's pairs (u, i); an item without a modality has no part i
 The paper's C is -cos, which differs by a constant; at 1 - cos a loss of 0 is a perfect one.
 """
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -25,11 +27,19 @@ from recommend.layers import Projection, embedding_table
 from recommend.losses import dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Choice, SearchSpace
 from recommend.sparse import SparseMatrix
 
 
 class BM3Config(ModelConfig):
     """Settings of BM3."""
+
+    # The MMRec toolbox's grid, and less reg, as its L2 term is a norm, ours the square.
+    search_space: ClassVar[SearchSpace] = {
+        "layers": Choice((1, 2)),
+        "dropout": Choice((0.3, 0.5)),
+        "reg": Choice((0.0, 1e-4, 1e-3, 1e-2, 1e-1)),
+    }
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     layers: int = Field(1, ge=0, description="Propagations over the user-item graph.")

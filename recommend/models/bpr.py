@@ -4,6 +4,8 @@ score(u, i) = e_u · e_i
 loss = mean -log σ(score(u, i⁺) - score(u, i⁻)) + λ Σ ‖e‖² / (2B), over the batch's own embeddings.
 """
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
@@ -12,10 +14,14 @@ from recommend.layers import embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 
 
 class BPRConfig(ModelConfig):
     """Settings of BPR."""
+
+    # The MMRec toolbox's grid, where the L2 term is of another form.
+    search_space: ClassVar[SearchSpace] = {"reg": Range(1e-5, 2.0, log=True)}
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     reg: float = Field(1e-2, ge=0, description="λ, weight of the L2 term.")

@@ -9,6 +9,8 @@ i = Σ_m i_m
 loss = BPR(u · i) + λ Σ ‖e⁰_u‖² / (2B), over the preferences of the batch's users
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -23,11 +25,15 @@ from recommend.layers import Projection, embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 from recommend.sparse import SparseMatrix
 
 
 class DualGNNConfig(ModelConfig):
     """Settings of DualGNN."""
+
+    # The MMRec toolbox's grid.
+    search_space: ClassVar[SearchSpace] = {"reg": Range(1e-5, 1e-1, log=True)}
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     layers: int = Field(2, ge=0, description="L, propagations over the user-item graph.")

@@ -10,6 +10,8 @@ Features enter through the graph; with λ = 0 they enter in no other way. A bias
 between positive and negative, so there is none.
 """
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
@@ -24,11 +26,18 @@ from recommend.layers import Projection, embedding_table, row_differences
 from recommend.losses import bpr, dot
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Choice, SearchSpace
 from recommend.sparse import SparseMatrix
 
 
 class FreedomConfig(ModelConfig):
     """Settings of FREEDOM."""
+
+    # The MMRec toolbox's grid.
+    search_space: ClassVar[SearchSpace] = {
+        "dropout": Choice((0.8, 0.9)),
+        "reg": Choice((0.0, 1e-5, 1e-4, 1e-3)),
+    }
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     layers: int = Field(2, ge=0, description="Propagations over the user-item graph.")

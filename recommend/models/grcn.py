@@ -16,6 +16,8 @@ score(u, i) = [e_u ‖ z_u,m ...] · [e_i ‖ z_i,m ...]
 loss = BPR(score) + λ Σ (‖e⁰‖² + ‖p‖²) / (2B), over the batch's trained vectors
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -26,11 +28,18 @@ from recommend.layers import Projection, edge_dots, embedding_table, unit_rows
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Choice, SearchSpace
 from recommend.sparse import SparsePattern
 
 
 class GRCNConfig(ModelConfig):
     """Settings of GRCN."""
+
+    # reg is the MMRec toolbox's grid, and 0 of DA-MRS's logs; Elliot has 2 layers, MMRec 3.
+    search_space: ClassVar[SearchSpace] = {
+        "layers": Choice((2, 3)),
+        "reg": Choice((0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
+    }
 
     embedding_size: int = Field(64, ge=1, description="d, size of the id vectors.")
     content_size: int = Field(64, ge=1, description="Size of each modality's vectors.")

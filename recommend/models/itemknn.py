@@ -5,6 +5,8 @@ the cosines of item j's k nearest items in modality m, and D the row sums of A_m
 control for content: a model that learns from the same features should beat it.
 """
 
+from typing import ClassVar
+
 from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -13,10 +15,17 @@ from recommend.features import Tables
 from recommend.graphs import mixed_neighbours
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 
 
 class ItemKNNConfig(ModelConfig):
     """Settings of content-based item kNN."""
+
+    # Not from a paper: a control that is searched, too, is a fairer one.
+    search_space: ClassVar[SearchSpace] = {
+        "neighbours": Range(5, 100, log=True, integer=True),
+        "image_weight": Range(0.0, 1.0),
+    }
 
     neighbours: int = Field(20, ge=1, description="k, neighbours of each item.")
     image_weight: float = Field(0.5, ge=0, le=1, description="Weight of the image beside the text.")

@@ -12,6 +12,8 @@ each ranking; their cosines, and D, are computed in each step, with gradients to
 paper's own code does that in the first step of an epoch only and keeps the graph for the others.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -26,11 +28,19 @@ from recommend.layers import Projection, edge_dots, embedding_table, unit_rows
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Choice, Range, SearchSpace
 from recommend.sparse import SparseMatrix, SparsePattern
 
 
 class LatticeConfig(ModelConfig):
     """Settings of LATTICE."""
+
+    # reg is the MMRec toolbox's grid; its neighbours and λ are 10 and 0.9, Elliot's 20 and 0.7.
+    search_space: ClassVar[SearchSpace] = {
+        "neighbours": Choice((10, 20)),
+        "raw_weight": Range(0.7, 0.9),
+        "reg": Choice((0.0, 1e-5, 1e-4, 1e-3)),
+    }
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     feature_size: int = Field(64, ge=1, description="Size of the transformed features.")

@@ -12,7 +12,7 @@ and with p ∝ 1/√(d_u d_i); in ranking to the whole graph. A node without an 
 whose cosine counts as 0.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from recommend.layers import embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 from recommend.sparse import SparseMatrix
 
 EPSILON = 1e-8
@@ -35,6 +36,12 @@ SMALLEST_NORM = 1e-12
 
 class LayerGCNConfig(ModelConfig):
     """Settings of LayerGCN."""
+
+    # The published grids.
+    search_space: ClassVar[SearchSpace] = {
+        "dropout": Range(0.0, 0.2),
+        "reg": Range(1e-5, 1e-2, log=True),
+    }
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     layers: int = Field(4, ge=1, description="L, number of propagations.")

@@ -6,6 +6,8 @@ loss = mean -log σ(score(u, i⁺) - score(u, i⁻)) + λ Σ ‖e⁰‖² / (2B)
 embeddings only (eq. 15).
 """
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
@@ -16,11 +18,18 @@ from recommend.layers import embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 from recommend.sparse import SparseMatrix
 
 
 class LightGCNConfig(ModelConfig):
     """Settings of LightGCN."""
+
+    # The MMRec toolbox's grid.
+    search_space: ClassVar[SearchSpace] = {
+        "layers": Range(1, 4, integer=True),
+        "reg": Range(1e-6, 1e-2, log=True),
+    }
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     layers: int = Field(3, ge=0, description="L, number of propagations.")

@@ -14,6 +14,8 @@ a neighbour in some modality, a user of such an item. An absent ē_m is zero, so
 the fuser is c = s / 2 and has nothing to learn.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -27,11 +29,15 @@ from recommend.layers import Projection, embedding_table
 from recommend.losses import bpr, dot, info_nce, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 from recommend.sparse import SparseMatrix
 
 
 class MGCNConfig(ModelConfig):
     """Settings of MGCN."""
+
+    # The ends of the MMRec toolbox's grid.
+    search_space: ClassVar[SearchSpace] = {"cl_weight": Range(1e-3, 1e-1, log=True)}
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     layers: int = Field(2, ge=0, description="Propagations over the user-item graph.")

@@ -20,6 +20,8 @@ per modality in the manner of TupleInfoNCE (Liu et al., ICCV 2021). The maps W_m
 that an item without a modality starts there as zero.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -38,11 +40,18 @@ from recommend.layers import Projection, embedding_table
 from recommend.losses import bpr, dot, info_nce
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 from recommend.sparse import SparseMatrix
 
 
 class MMGCLConfig(ModelConfig):
     """Settings of MMGCL."""
+
+    # The published grids.
+    search_space: ClassVar[SearchSpace] = {
+        "ssl_alpha": Range(0.1, 1.0, log=True),
+        "ssl_temperature": Range(0.1, 1.0, log=True),
+    }
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     layers: int = Field(3, ge=1, description="L, propagations in each view.")

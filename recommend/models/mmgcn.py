@@ -14,6 +14,8 @@ scores' scale alone. An item that lacks a modality starts there as zero: it live
 its users' preferences.
 """
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from scipy.sparse import csr_array, diags_array
@@ -25,11 +27,15 @@ from recommend.layers import Projection, embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Choice, SearchSpace
 from recommend.sparse import SparseMatrix
 
 
 class MMGCNConfig(ModelConfig):
     """Settings of MMGCN."""
+
+    # The MMRec toolbox's grid.
+    search_space: ClassVar[SearchSpace] = {"reg": Choice((0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1))}
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     latent_size: int = Field(64, ge=1, description="Size of preferences and projected features.")

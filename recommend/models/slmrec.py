@@ -20,7 +20,7 @@ over the batch's distinct users and positive items, as a repeated one would be i
 batch's negative items are not used.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -34,11 +34,19 @@ from recommend.layers import Projection, embedding_table
 from recommend.losses import info_nce, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 from recommend.sparse import SparseMatrix
 
 
 class SLMRecConfig(ModelConfig):
     """Settings of SLMRec."""
+
+    # The MMRec toolbox's grid.
+    search_space: ClassVar[SearchSpace] = {
+        "ssl_temperature": Range(0.1, 1.0, log=True),
+        "ssl_alpha": Range(0.01, 1.0, log=True),
+        "reg": Range(1e-4, 1e-1, log=True),
+    }
 
     embedding_size: int = Field(64, ge=1, description="d, size of the vectors.")
     layers: int = Field(3, ge=1, description="Propagations over the user-item graph.")

@@ -9,6 +9,8 @@ over W and β themselves; over the projected vectors, as here, it does not depen
 scale of the features. `bias` switches the last two terms of the score.
 """
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -18,10 +20,14 @@ from recommend.layers import Projection, embedding_table
 from recommend.losses import bpr, dot, l2
 from recommend.models.base import Embeddings, ModelConfig, Recommender, TrainingData
 from recommend.sampling import Batch
+from recommend.search_space import Range, SearchSpace
 
 
 class VBPRConfig(ModelConfig):
     """Settings of VBPR."""
+
+    # The MMRec toolbox's grid, where the L2 term is of another form.
+    search_space: ClassVar[SearchSpace] = {"reg": Range(1e-5, 2.0, log=True)}
 
     embedding_size: int = Field(64, ge=1, description="d, size of γ and of θ.")
     reg: float = Field(1e-2, ge=0, description="λ, weight of the L2 term.")

@@ -1,0 +1,1 @@
+"""Comparisons: a grid of runs, and what may be concluded from them."""
