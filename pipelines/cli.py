@@ -32,6 +32,8 @@ COMMANDS = {
     "evaluate": ("pipelines.evaluating", "Evaluate a finished run again, without training."),
     "recommend": ("pipelines.recommending", "Recommend items to users from a finished run."),
     "runs": ("pipelines.listing", "List a data set's finished runs in one table."),
+    "compare": ("pipelines.comparing", "Train a grid of runs and say which differences are real."),
+    "report": ("pipelines.reporting", "Write a comparison as one HTML page."),
 }
 DONE, KNOWN_ERROR, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 # No space, no more of one's share of it, a file larger than one may write.
@@ -207,7 +209,7 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-main, prepare, check, extract, finetune, train, evaluate, recommend, runs = (
+main, prepare, check, extract, finetune, train, evaluate, recommend, runs, compare, report = (
     partial(run, name) for name in (None, *COMMANDS)
 )
 

@@ -17,6 +17,9 @@ from recommend.models import model_class
 from recommend.sources import LIVE, SourceName
 from recommend.train import TrainOptions
 
+# What settings of an encoder mean nothing where it is not trained.
+TRAINED_ONLY = (*Rates.model_fields, "warmup_steps", "max_age", "itc_weight")
+
 
 class RunConfig(Config):
     """One run of ``mmrec-train``; `model` holds the model's name and its own settings."""
@@ -161,10 +164,9 @@ def _regime_problems(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _trained_only(table: Any) -> list[str]:
-    """What settings of an encoder mean nothing where it is not trained."""
+    """Which of `TRAINED_ONLY` are given."""
     usual, own = EndToEndOptions(), table if isinstance(table, Mapping) else {}
-    of_training = (*Rates.model_fields, "warmup_steps", "max_age", "itc_weight")
-    given = [name for name in of_training if own.get(name) not in (None, [], getattr(usual, name))]
+    given = [name for name in TRAINED_ONLY if own.get(name) not in (None, [], getattr(usual, name))]
     return [f"only --feature-source end-to-end can have {' and '.join(given)}"] if given else []
 
 

@@ -164,6 +164,11 @@ class Workspace:
         _check_name("run", run)
         return self.root / "runs" / dataset / run
 
+    def new_comparison(self, dataset: str, name: str) -> Path:
+        """The folder of a comparison of runs, which need not exist yet."""
+        _check_name("comparison", name)
+        return self.root / "comparisons" / dataset / name
+
     def runs(self, dataset: str) -> list[Path]:
         """The folders of a data set's runs, by name."""
         folder = self.root / "runs" / dataset
