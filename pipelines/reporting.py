@@ -64,10 +64,11 @@ def comparison_folder(workspace: Workspace, dataset: str, name: str) -> Path:
     Raises:
         UserError: There is none of that name.
     """
-    parent = workspace.root / "comparisons" / dataset
-    known = [each for each in subfolders(parent) if (parent / each / COMPARISON).is_file()]
+    folder = workspace.new_comparison(dataset, name)
+    others = subfolders(folder.parent)
+    known = [each for each in others if (folder.parent / each / COMPARISON).is_file()]
     if name in known:
-        return parent / name
+        return folder
     found = f"known: {', '.join(known)}" if known else "it has none"
     asked = "" if name == "compare" else f" --name {name}"
     raise UserError(

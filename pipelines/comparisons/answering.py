@@ -189,7 +189,11 @@ def _with_seeds(
         if systems[one.ours].model == model and verdict(one, confidence) == kind
     ]
     most = max(of_kind, key=lambda own: own.agreeing)
-    return model if most.agreeing == most.seeds else f"{model}, in {most.shown} seeds"
+    return (
+        model
+        if most.agreeing == most.seeds or most.seeds < 2
+        else f"{model}, in {most.shown} seeds"
+    )
 
 
 def _evidence(one: Contrast, systems: Systems, confidence: float) -> str:

@@ -167,7 +167,8 @@ def _contrasts(
 
 def _tests(told: Sequence[Contrast], options: JudgeOptions) -> str:
     """How many there were, and what that does to them."""
-    tested = f"{counted(len(told), 'contrast')} by {options.primary}, {options.test}, corrected together (Holm)"
+    number = counted(len(told), "contrast")
+    tested = f"{number} by {options.primary}, {options.test}, corrected together (Holm)"
     least = len(told) / (DRAWS + 1)
     if options.test == "randomisation" and least > 1 - options.confidence:
         return f"{tested}: so many that no corrected p can be below {least:.2f}; use wilcoxon"

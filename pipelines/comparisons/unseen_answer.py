@@ -33,8 +33,8 @@ def _who(systems: Sequence[System]) -> str:
         return "None of the models compared tells such items apart"
     every = len(able) + len(unable)
     if not unable:
-        which = "The one model compared tells" if every == 1 else f"All {every} models tell"
-        return f"{which} such items apart"
+        which = {1: "The one model compared tells", 2: "Both models tell"}
+        return f"{which.get(every, f'All {every} models tell')} such items apart"
     verb = "tells" if len(able) == 1 else "tell"
     return (
         f"{len(able)} of {every} models {verb} such items apart ({', '.join(able)}), "
@@ -53,7 +53,14 @@ def _how_well(real: Sequence[System], comparison: Comparison, chance: Chances) -
         whole = [(own.name, own.test[comparison.primary]) for own in real]
         against = _against_chance(whole, chance.whole, comparison.primary, comparison.confidence)
         told += f", and {against} in lists of the whole catalogue"
-    return told
+    return told + _untrained(real)
+
+
+def _untrained(real: Sequence[System]) -> str:
+    """How many of the systems had their best weights before training had begun in earnest."""
+    first = sum(max(own.epochs) <= 1 for own in real)
+    verb = "was" if first == 1 else "were"
+    return f"; {first} of {len(real)} {verb} best in the first epoch, in all seeds" if first else ""
 
 
 def _against_chance(

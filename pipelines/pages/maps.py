@@ -61,8 +61,11 @@ def maps(tables: Sequence[np.ndarray], seed: int, reporter: Reporter) -> list[Ma
         reporter: Where to tell progress.
     """
     require_reducer()
+    from threadpoolctl import threadpool_limits
+
     found = []
     with (
+        threadpool_limits(1, user_api="blas"),  # which counts for all threads alike
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         reporter.bar("maps", len(tables), unit="maps") as advance,
     ):
@@ -81,7 +84,7 @@ def map_of(vectors: np.ndarray, seed: int) -> Map:
         return ()
     unit = vectors[present].astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    with threadpool_limits(1):
+    with threadpool_limits(1, user_api="openmp"):  # which counts for this thread only
         positions = _scaled(_positions(unit, seed))
     xy: list[tuple[int, int] | None] = [None] * len(vectors)
     for row, (x, y) in zip(present.tolist(), positions.tolist(), strict=True):

@@ -14,9 +14,11 @@ import tomllib
 import psutil
 import pytest
 from support.pool_tasks import gone
+from support.process import ENCODER_LIBRARIES, run_apart
 from support.shop import write_features, write_shop
 
 from extract.locking import locked
+from pipelines.cli import run as command
 from pipelines.comparing import command_of, run
 from pipelines.comparisons.compare_config import CompareConfig, PickedConfig
 from pipelines.comparisons.contents import read_comparison
@@ -367,3 +369,24 @@ def test_help_teaches(mmrec):
     assert outcome.code == 0
     for word in ("--trials", "--no-controls", "--regimes", "mmrec-compare 'vbpr-*'"):
         assert word in outcome.out
+
+
+def test_it_imports_no_library_that_it_does_not_need(three_runs, tmp_path):
+    words = ("compare", "itemknn-*", "popularity-*", "--root", tmp_path)
+    modules = set(json.loads(run_apart(*words).splitlines()[-1]))
+    assert "pipelines.comparisons.judging" in modules
+    assert not modules & {*ENCODER_LIBRARIES, "optuna", "sklearn", "jinja2"}
+
+
+def test_a_workspace_in_an_object_store(store, capsys):
+    prepared = ("--items", "50", "--users", "60", "--quiet", "--root", str(store))
+    assert command("prepare", ["toy", *prepared]) == 0
+    words = ["--models", "popularity", "--seeds", "0,1", *QUICK, "--root", str(store)]
+    assert command("compare", words) == 0
+    folder = store / "comparisons/toy/compare"
+    assert journal(folder) == dict.fromkeys(["popularity-none-s0", "popularity-none-s1"], "done")
+    assert len(read_comparison(folder).systems) == 1
+    capsys.readouterr()
+    assert command("compare", words) == 0
+    assert "all 2 cells are finished already" in capsys.readouterr().err
+    assert len((folder / "cells.jsonl").read_text().splitlines()) == 4

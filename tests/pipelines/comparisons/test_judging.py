@@ -126,7 +126,8 @@ def test_a_real_difference_is_found_and_none_between_alike_systems(shop):
     folders.append(put_run(shop, scores, "vbpr", "clip"))
     told = {c.ours: c for c in judged(shop, folders).contrasts if c.question == "model"}
     found, alike = told["vbpr · pair"], told["vbpr · clip"]
-    assert found.p_corrected < 0.01 and found.difference > 0.2 and found.low > 0
+    assert found.p_corrected < 0.01
+    assert found.difference > found.low > 0.1
     assert (alike.p_corrected, alike.difference, alike.low, alike.high) == (1, 0, 0, 0)
     assert (alike.effect, alike.better, alike.worse) == (0, 0, 0)
 
@@ -140,7 +141,7 @@ def test_results_do_not_depend_on_the_order_of_runs_or_on_other_systems(shop):
     (same,) = [c for c in again.contrasts if (c.ours, c.theirs) == (alone.ours, alone.theirs)]
     assert (same.p, same.low, same.high) == (alone.p, alone.low, alone.high)
     (reseeded,) = judged(shop, [one, other], seed=1).contrasts
-    assert (reseeded.low, reseeded.high) != (alone.low, alone.high)
+    assert reseeded.p != alone.p
 
 
 def test_seeds_are_averaged_over_those_that_both_systems_have(shop):

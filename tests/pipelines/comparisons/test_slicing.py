@@ -121,7 +121,7 @@ def judged(workspace, folders, **options):
 
 @pytest.mark.parametrize("primary", ["recall@10", "ndcg@20"])
 def test_recalls_of_slices_are_what_loops_count(shop, primary):
-    set_column(shop, "genres", [f"c{item % 3}" for item in range(N_ITEMS)])
+    set_column(shop, "genres", [f"3:{item % 3}|2:{item % 2}" for item in range(N_ITEMS)])
     folders = [put_run(shop, knowing(shop, 0.3, seed), seed=seed) for seed in (0, 1)]
     (system,) = judged(shop, folders, primary=primary).systems
     k, log = int(primary.split("@")[1]), load_log(shop.dataset(None))
@@ -137,7 +137,8 @@ def test_recalls_of_slices_are_what_loops_count(shop, primary):
     checked = 0
     for own in system.slices:
         if own.kind == "category":
-            wanted = [pair for pair in pairs if int(pair[1][1:]) % 3 == int(own.name[1:])]
+            modulus, rest = map(int, own.name.split(":"))
+            wanted = [pair for pair in pairs if int(pair[1][1:]) % modulus == rest]
         elif own.kind == "item popularity" and own.name == "rarest fifth":
             wanted = popular(log, pairs)
         else:
@@ -148,7 +149,7 @@ def test_recalls_of_slices_are_what_loops_count(shop, primary):
         assert own.recall.seeds == pytest.approx(seeds)
         assert own.recall.mean == pytest.approx(np.mean(seeds))
         assert own.recall.low <= own.recall.mean <= own.recall.high
-    assert checked == 4
+    assert checked == 6
 
 
 def popular(log, pairs):
