@@ -14,7 +14,7 @@ from pipelines.cli import common_options
 from pipelines.comparisons.compare_config import CompareConfig, JudgeConfig, PickedConfig
 from pipelines.comparisons.contents import Comparison, write_comparison
 from pipelines.comparisons.counting import Count
-from pipelines.comparisons.grid import Cell, cells, left_out
+from pipelines.comparisons.grid import Cell, cells, left_out, real_features
 from pipelines.comparisons.picking import picked_runs
 from pipelines.comparisons.pool import Pool, share_of_cores
 from pipelines.comparisons.working import Place, Work, Worked
@@ -45,19 +45,51 @@ def run(config: CompareConfig, workspace: Workspace, reporter: Reporter) -> Comp
     """
     grid = cells(config, workspace)
     dataset = workspace.dataset(config.dataset)
+    # So that what is told of how to make it again means the same grid later.
+    named = {"dataset": dataset.name, "features": config.features or real_features(grid) or None}
+    config = config.model_copy(update=named)
     folder = workspace.new_comparison(dataset.name, config.name)
     with locked(folder, "making the comparison"):
         for line in left_out(config):
             reporter.say(line)
         write_toml(folder / CONFIG, config, f"mmrec-compare --config {folder / CONFIG}")
         place = Place(workspace, folder, log_digests(load_log(dataset)))
-        worked = _work(config, grid, place, reporter)
+        worked = train_cells(config, grid, place, reporter)
         if not worked.runs:
             raise UserError(
                 f"none of {len(grid)} cells has a result; the first one, "
                 f"{worked.failures[0].cell}: {worked.failures[0].error}"
             )
         return _judge(worked, config, dataset.name, workspace, reporter)
+
+
+def train_cells(
+    config: CompareConfig, grid: Sequence[Cell], place: Place, reporter: Reporter
+) -> Worked:
+    """Have all cells of a grid done that are not finished yet.
+
+    Args:
+        config: The settings of the grid.
+        grid: Its cells.
+        place: Where.
+        reporter: Where progress goes.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted, and tells how to go on.
+    """
+    from pipelines.comparisons.search import SearchOptions
+
+    on_gpu = resolve_device(config.device).type == "cuda"
+    processes, threads = share_of_cores(config.processes or (1 if on_gpu else None), len(grid))
+    options = SearchOptions(trials=config.trials) if config.trials else None
+    count = Count(len(grid), processes)
+    try:
+        with Pool(processes, threads) as pool:
+            work = Work(place, pool, count, config.primary, reporter)
+            work.begin(grid, options)
+            return work.finish()
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(ON_INTERRUPT) from error
 
 
 def run_on(
@@ -107,23 +139,6 @@ def command_of(config: JudgeConfig, words: Sequence[str] = ()) -> str:
 
 def _as_toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _work(config: CompareConfig, grid: Sequence[Cell], place: Place, reporter: Reporter) -> Worked:
-    """Have all cells done."""
-    from pipelines.comparisons.search import SearchOptions
-
-    on_gpu = resolve_device(config.device).type == "cuda"
-    processes, threads = share_of_cores(config.processes or (1 if on_gpu else None), len(grid))
-    options = SearchOptions(trials=config.trials) if config.trials else None
-    count = Count(len(grid), processes)
-    try:
-        with Pool(processes, threads) as pool:
-            work = Work(place, pool, count, config.primary, reporter)
-            work.begin(grid, options)
-            return work.finish()
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(ON_INTERRUPT) from error
 
 
 def _judge(

@@ -75,6 +75,12 @@ def cells(config: CompareConfig, workspace: Workspace) -> list[Cell]:
     return [Cell(with_names(each, workspace)) for each in seeded]
 
 
+def real_features(grid: Iterable[Cell]) -> tuple[str, ...]:
+    """The names of cached features in a grid that are no controls."""
+    names = dict.fromkeys(cell.config.features for cell in grid)
+    return tuple(name for name in names if name not in (None, "none") and not is_control(name))
+
+
 def left_out(config: CompareConfig) -> list[str]:
     """Sentences on models that take no part in some of the regimes that were asked for."""
     others = [regime for regime in config.regimes if regime != FROZEN]

@@ -73,6 +73,7 @@ class Work:
     ) -> None:
         self._place, self._pool, self._count = place, pool, count
         self._metric, self._reporter = metric, reporter
+        place.folder.mkdir(parents=True, exist_ok=True)
         self._journal = _journal(place.folder / JOURNAL)
         # Systems whose settings are being searched, to their cells.
         self._searching: dict[str, list[Cell]] = {}

@@ -4,15 +4,16 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from support.shop import write_shop
+from support.shop import write_features, write_shop
 
 from benchmarks import compare
-from benchmarks.compare import AIM, MODELS, SEEDS, Measured, main, measure, rows_of, write_features
+from benchmarks.compare import AIM, ENCODERS, MODELS, SEEDS, Measured, main, measure, rows_of
 
 
 def test_a_small_grid(tmp_path):
-    write_shop(tmp_path)
-    write_features(tmp_path)
+    shop = write_shop(tmp_path)
+    for encoder in ENCODERS:
+        write_features(shop, encoder.replace(":", "-"))
     measured = measure(tmp_path, processes=1, epochs=1, models=("itemknn",))
     assert measured.cells == len(measured.own) == 4 * len(SEEDS)
     assert measured.wall > sum(measured.own) > 0
