@@ -48,8 +48,8 @@ def test_help_of_every_command(call, words):
     assert f"\n  mmrec-{' '.join(words)}" in short, "there is no example"
 
 
-def test_there_are_eight_commands_and_eight_kinds_of_preparing():
-    assert (len(COMMANDS), len(SOURCES), len(WORDS)) == (8, 8, 16)
+def test_there_are_ten_commands_and_eight_kinds_of_preparing():
+    assert (len(COMMANDS), len(SOURCES), len(WORDS)) == (10, 8, 18)
 
 
 def test_the_group_lists_all_commands_and_imports_none():
