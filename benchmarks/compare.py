@@ -20,9 +20,9 @@ import click
 from benchmarks.output import Row, print_rows, write_rows
 from benchmarks.resume import write_shop
 from pipelines import comparing
-from pipelines.comparisons.compare_config import CompareConfig
-from pipelines.comparisons.grid import cells
-from pipelines.comparisons.working import Place
+from pipelines.comparisons.planning.compare_config import CompareConfig
+from pipelines.comparisons.planning.grid import cells
+from pipelines.comparisons.running.working import Place
 from pipelines.loading import load_log, log_digests
 from pipelines.progress import Reporter
 from pipelines.runs import METRICS, read_metrics

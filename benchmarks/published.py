@@ -24,7 +24,7 @@ from scipy.stats import ttest_rel
 
 from benchmarks.output import Row, print_rows, write_rows
 from pipelines import extraction, prepare, training
-from pipelines.comparisons.published import PUBLISHED
+from pipelines.comparisons.measuring.published import PUBLISHED
 from pipelines.extraction import ExtractionConfig
 from pipelines.progress import Reporter
 from pipelines.run_config import run_settings
@@ -87,7 +87,7 @@ class Case:
 
 
 def amazon(dataset: str, model: str, features: str | None = None) -> Case:
-    """A case whose published figures stand in `pipelines.comparisons.published`."""
+    """A case whose published figures stand in `pipelines.comparisons.measuring.published`."""
     figures = PUBLISHED[dataset][model]
     return Case(dataset, model, figures.recall_20, figures.ndcg_20, features, AMAZON)
 

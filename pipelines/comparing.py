@@ -11,13 +11,13 @@ from extract.errors import UserError
 from extract.files import replacing
 from extract.locking import locked
 from pipelines.cli import common_options
-from pipelines.comparisons.compare_config import CompareConfig, JudgeConfig, PickedConfig
 from pipelines.comparisons.contents import Comparison, write_comparison
-from pipelines.comparisons.counting import Count
-from pipelines.comparisons.grid import Cell, cells, left_out, real_features
-from pipelines.comparisons.picking import picked_runs
-from pipelines.comparisons.pool import Pool, share_of_cores
-from pipelines.comparisons.working import Place, Work, Worked
+from pipelines.comparisons.planning.compare_config import CompareConfig, JudgeConfig, PickedConfig
+from pipelines.comparisons.planning.grid import Cell, cells, left_out, real_features
+from pipelines.comparisons.planning.picking import picked_runs
+from pipelines.comparisons.running.counting import Count
+from pipelines.comparisons.running.pool import Pool, share_of_cores
+from pipelines.comparisons.running.working import Place, Work, Worked
 from pipelines.config import options_of, resolve, write_toml
 from pipelines.devices import resolve_device
 from pipelines.loading import load_log, log_digests
@@ -77,7 +77,7 @@ def train_cells(
     Raises:
         KeyboardInterrupt: It was interrupted, and tells how to go on.
     """
-    from pipelines.comparisons.search import SearchOptions
+    from pipelines.comparisons.searching.search import SearchOptions
 
     on_gpu = resolve_device(config.device).type == "cuda"
     processes, threads = share_of_cores(config.processes or (1 if on_gpu else None), len(grid))
@@ -151,7 +151,7 @@ def _judge(
 ) -> Comparison:
     """Judge, and write what came of it; the numbers last."""
     from pipelines.comparisons.judging import JudgeOptions, judge
-    from pipelines.comparisons.markdown import markdown
+    from pipelines.comparisons.telling.markdown import markdown
 
     reporter.say(f"judging {len(worked.runs)} runs")
     options = JudgeOptions(
@@ -172,7 +172,7 @@ def _judge(
 
 def print_comparison(comparison: Comparison) -> None:
     """Tables and answers, on stdout."""
-    from pipelines.comparisons.sheets import contrasts_sheet, published_sheet, systems_sheet
+    from pipelines.comparisons.telling.sheets import contrasts_sheet, published_sheet, systems_sheet
 
     for make in (systems_sheet, contrasts_sheet, published_sheet):
         sheet = make(comparison)

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import get_args
 
 from extract.errors import UserError, unknown_name
-from pipelines.comparisons.answering import answers
+from pipelines.comparisons.concluding.answering import answers
+from pipelines.comparisons.concluding.contrasts import contrasts, pairs
 from pipelines.comparisons.contents import Comparison, Contrast, Failure, System
-from pipelines.comparisons.contrasts import contrasts, pairs
-from pipelines.comparisons.facts import describe, facts, split_name
-from pipelines.comparisons.feature_sets import FeatureSet, feature_sets
-from pipelines.comparisons.listing_quality import K
-from pipelines.comparisons.outcomes import Judges, Outcome, outcome_of
-from pipelines.comparisons.published import published_beside
-from pipelines.comparisons.standing import Standard, build_systems
-from pipelines.comparisons.systems import SAME, feature_names, group_runs, open_runs
-from pipelines.comparisons.unseen import Chances, chances, unseen_items
+from pipelines.comparisons.measuring.facts import describe, facts, split_name
+from pipelines.comparisons.measuring.feature_sets import FeatureSet, feature_sets
+from pipelines.comparisons.measuring.listing_quality import K
+from pipelines.comparisons.measuring.outcomes import Judges, Outcome, outcome_of
+from pipelines.comparisons.measuring.published import published_beside
+from pipelines.comparisons.measuring.standing import Standard, build_systems
+from pipelines.comparisons.measuring.systems import SAME, feature_names, group_runs, open_runs
+from pipelines.comparisons.measuring.unseen import Chances, chances, unseen_items
 from pipelines.comparisons.words import counted, figure
 from pipelines.loading import load_log, log_digests
 from pipelines.runs import FinishedRun

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from extract.catalog import Catalog, is_blank
-from pipelines.comparisons.slice_kinds import CATEGORIES
+from pipelines.comparisons.measuring.slice_kinds import CATEGORIES
 from pipelines.pages.contents import Item
 from pipelines.pages.material import Material
 from pipelines.pages.thumbnails import LEFT_OUT, Thumbnail, thumbnails

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extract.errors import UserError
-from pipelines.comparisons.pool import Pool
+from pipelines.comparisons.running.pool import Pool
 
 
 @dataclass(frozen=True)

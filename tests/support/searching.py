@@ -4,7 +4,7 @@ from pathlib import Path
 
 import optuna
 
-from pipelines.comparisons.search import SearchOptions, search
+from pipelines.comparisons.searching.search import SearchOptions, search
 from pipelines.progress import Reporter
 from pipelines.run_config import resolve_run
 from pipelines.workspace import Workspace

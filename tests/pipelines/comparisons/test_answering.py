@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.comparisons.answering import answers
+from pipelines.comparisons.concluding.answering import answers
 from pipelines.comparisons.contents import (
     QUESTIONS,
     Comparison,
@@ -11,7 +11,7 @@ from pipelines.comparisons.contents import (
     SliceEstimate,
     System,
 )
-from pipelines.comparisons.unseen import Chances
+from pipelines.comparisons.measuring.unseen import Chances
 from pipelines.comparisons.words import figure, listed, p_value, percent
 
 KINDS = {"offline": "modality-specific", "clip": "large multimodal", "ft": "modality-specific"}

@@ -7,8 +7,8 @@ import pytest
 from support.shop import interaction_rows, write_features, write_shop
 
 from extract.errors import UserError
-from pipelines.comparisons.cells import TrainCell, finished, run_folder
-from pipelines.comparisons.grid import CompareConfig, cells
+from pipelines.comparisons.planning.grid import CompareConfig, cells
+from pipelines.comparisons.running.cells import TrainCell, finished, run_folder
 from pipelines.loading import load_log, log_digests
 from pipelines.runs import RunFolder
 from pipelines.workspace import Workspace

@@ -5,9 +5,15 @@ from dataclasses import replace
 import pytest
 from support.shop import write_features, write_shop
 
-from pipelines.comparisons.choosing import Choice, SearchSystem, key_of, read_choice, with_choice
-from pipelines.comparisons.grid import CompareConfig, cells
-from pipelines.comparisons.search import SearchOptions
+from pipelines.comparisons.planning.grid import CompareConfig, cells
+from pipelines.comparisons.searching.choosing import (
+    Choice,
+    SearchSystem,
+    key_of,
+    read_choice,
+    with_choice,
+)
+from pipelines.comparisons.searching.search import SearchOptions
 from pipelines.workspace import Workspace
 
 LOG = {"split": "one"}

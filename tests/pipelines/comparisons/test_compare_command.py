@@ -20,8 +20,8 @@ from support.shop import write_features, write_shop
 from extract.locking import locked
 from pipelines.cli import run as command
 from pipelines.comparing import command_of, run
-from pipelines.comparisons.compare_config import CompareConfig, PickedConfig
 from pipelines.comparisons.contents import read_comparison
+from pipelines.comparisons.planning.compare_config import CompareConfig, PickedConfig
 from pipelines.progress import Reporter
 from pipelines.workspace import Workspace
 

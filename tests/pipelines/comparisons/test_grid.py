@@ -6,7 +6,7 @@ from support.shop import write_features, write_shop
 
 from extract.errors import UserError
 from pipelines.assembling import assemble
-from pipelines.comparisons.grid import UNTRAINED, CompareConfig, cells, left_out
+from pipelines.comparisons.planning.grid import UNTRAINED, CompareConfig, cells, left_out
 from pipelines.config import resolve
 from pipelines.run_config import resolve_run
 from pipelines.workspace import Workspace

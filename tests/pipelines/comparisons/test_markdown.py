@@ -7,9 +7,9 @@ from support.compared import knowing, market, noise, put_run
 
 from pipelines.comparisons.contents import Estimate, Failure, System
 from pipelines.comparisons.judging import JudgeOptions, judge
-from pipelines.comparisons.markdown import markdown, markdown_table
-from pipelines.comparisons.published import PUBLISHED, SIZES, published_beside
-from pipelines.comparisons.sheets import Sheet, contrasts_sheet, systems_sheet
+from pipelines.comparisons.measuring.published import PUBLISHED, SIZES, published_beside
+from pipelines.comparisons.telling.markdown import markdown, markdown_table
+from pipelines.comparisons.telling.sheets import Sheet, contrasts_sheet, systems_sheet
 from pipelines.progress import print_table
 
 

@@ -21,7 +21,7 @@ from support.pool_tasks import (
     gone,
 )
 
-from pipelines.comparisons.pool import Pool, share_of_cores
+from pipelines.comparisons.running.pool import Pool, share_of_cores
 
 ROOT = Path(__file__).parents[3]
 
@@ -95,7 +95,7 @@ def test_tasks_that_are_added_meanwhile():
 
 
 def test_without_a_task_nothing_is_started(monkeypatch):
-    monkeypatch.setattr("pipelines.comparisons.pool.Worker", None)
+    monkeypatch.setattr("pipelines.comparisons.running.pool.Worker", None)
     assert done([]) == {}
 
 

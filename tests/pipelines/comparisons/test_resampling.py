@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.comparisons import resampling
-from pipelines.comparisons.resampling import Resamples
+from pipelines.comparisons.measuring import resampling
+from pipelines.comparisons.measuring.resampling import Resamples
 
 
 def test_totals_are_sums_over_the_users_drawn():

@@ -10,10 +10,10 @@ from support.shop import interaction_rows, write_features, write_shop
 
 from extract.errors import UserError
 from pipelines.assembling import assemble, with_names
-from pipelines.comparisons import search as module
-from pipelines.comparisons.search import SearchOptions
-from pipelines.comparisons.studies import opened
-from pipelines.comparisons.trial_settings import overridden
+from pipelines.comparisons.searching import search as module
+from pipelines.comparisons.searching.search import SearchOptions
+from pipelines.comparisons.searching.studies import opened
+from pipelines.comparisons.searching.trial_settings import overridden
 from pipelines.training_job import fit_parts
 from pipelines.workspace import Workspace
 from recommend.models.bpr import BPRConfig

@@ -10,14 +10,14 @@ import pytest
 from support.searching import run_search, settings, studies, told, trials_of
 from support.shop import write_features, write_shop
 
-from pipelines.comparisons import search as module
+from pipelines.comparisons.searching import search as module
 from pipelines.training_job import fit_parts
 
 TESTS = Path(__file__).parents[2]
 # Kills itself in an epoch of a trial, both counted from 1, or not at all.
 SCRIPT = """
 import os, signal, sys
-from pipelines.comparisons import search as module
+from pipelines.comparisons.searching import search as module
 from support.searching import run_search, settings
 
 root, model, in_trial, in_epoch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

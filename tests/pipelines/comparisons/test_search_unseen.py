@@ -12,7 +12,7 @@ from support.shop import N_ITEMS, interaction_rows, write_features, write_shop
 
 from extract.errors import UserError
 from pipelines.assembling import assemble, with_names
-from pipelines.comparisons import search as module
+from pipelines.comparisons.searching import search as module
 from pipelines.loading import load_log
 from pipelines.training_job import fit_parts
 from pipelines.workspace import Workspace

@@ -7,7 +7,7 @@ import pytest
 from support.compared import N_ITEMS, knowing, log_rows, market, noise, put_run
 
 from pipelines.comparisons.judging import JudgeOptions, judge
-from pipelines.comparisons.slice_kinds import (
+from pipelines.comparisons.measuring.slice_kinds import (
     activity_slices,
     agreement_slices,
     item_slices,

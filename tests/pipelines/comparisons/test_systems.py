@@ -6,9 +6,14 @@ import pytest
 from support.compared import log_rows, market, noise, put_run
 
 from extract.errors import UserError
-from pipelines.comparisons.feature_sets import feature_sets
-from pipelines.comparisons.outcomes import Judges, outcome_of
-from pipelines.comparisons.systems import feature_names, features_of, group_runs, open_runs
+from pipelines.comparisons.measuring.feature_sets import feature_sets
+from pipelines.comparisons.measuring.outcomes import Judges, outcome_of
+from pipelines.comparisons.measuring.systems import (
+    feature_names,
+    features_of,
+    group_runs,
+    open_runs,
+)
 from pipelines.loading import load_log
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.comparisons.feature_sets import FeatureSet
-from pipelines.comparisons.grid import UNTRAINED
-from pipelines.comparisons.systems import SAME, Group
+from pipelines.comparisons.measuring.feature_sets import FeatureSet
+from pipelines.comparisons.measuring.systems import SAME, Group
+from pipelines.comparisons.planning.grid import UNTRAINED
 from pipelines.comparisons.words import counted
 from pipelines.workspace import Dataset, read_json
 from recommend.interactions import InteractionLog

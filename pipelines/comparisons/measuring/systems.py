@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from extract.errors import UserError
-from pipelines.comparisons.feature_sets import FeatureSet
+from pipelines.comparisons.measuring.feature_sets import FeatureSet
 from pipelines.run_config import RunConfig, resolve_run
 from pipelines.runs import METRICS, FinishedRun
 from pipelines.workspace import RANDOM, SHUFFLED

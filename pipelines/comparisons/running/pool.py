@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any
 
-from pipelines.comparisons.workers import THREADS, Answer, Task, Worker
+from pipelines.comparisons.running.workers import THREADS, Answer, Task, Worker
 
 
 def share_of_cores(wanted: int | None, tasks: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipelines.comparisons.outcomes import Judges, Outcome
+from pipelines.comparisons.measuring.outcomes import Judges, Outcome
 from recommend import beyond
 from recommend.features import FeatureStore
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from extract.errors import UserError
 from extract.files import digest
 from pipelines.assembling import Parts, assemble, rebuilt, with_names
-from pipelines.comparisons.studies import (
+from pipelines.comparisons.searching.studies import (
     ERROR,
     finished,
     load_optuna,
@@ -22,7 +22,7 @@ from pipelines.comparisons.studies import (
     seed_sampler,
     told_to,
 )
-from pipelines.comparisons.trial_settings import (
+from pipelines.comparisons.searching.trial_settings import (
     Settings,
     as_they_are,
     by_table,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from pipelines.comparisons.contents import Comparison, Question, System
-from pipelines.comparisons.feature_sets import Kind
+from pipelines.comparisons.measuring.feature_sets import Kind
 from pipelines.comparisons.words import listed
 
 

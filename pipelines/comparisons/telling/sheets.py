@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from pipelines.comparisons.concluding.verdicts import agreement
 from pipelines.comparisons.contents import QUESTIONS, Comparison, Estimate, System
-from pipelines.comparisons.verdicts import agreement
 from pipelines.comparisons.words import NOTHING, figure, interval, p_value, percent
 from pipelines.progress import plain_table
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.comparisons.contents import Estimate, SliceEstimate
-from pipelines.comparisons.outcomes import Judges, Outcome
-from pipelines.comparisons.resampling import Resamples
-from pipelines.comparisons.slice_kinds import Slices
-from pipelines.comparisons.unseen import Unseen, found_among
+from pipelines.comparisons.measuring.outcomes import Judges, Outcome
+from pipelines.comparisons.measuring.resampling import Resamples
+from pipelines.comparisons.measuring.slice_kinds import Slices
+from pipelines.comparisons.measuring.unseen import Unseen, found_among
 from recommend.slices import member_hits
 
 AMONG = "cold items among themselves"

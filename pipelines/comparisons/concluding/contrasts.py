@@ -6,9 +6,9 @@ import numpy as np
 
 from extract.files import digest
 from pipelines.comparisons.contents import Contrast, Question
-from pipelines.comparisons.feature_sets import FeatureSet, bases
-from pipelines.comparisons.outcomes import Outcome
-from pipelines.comparisons.systems import Group
+from pipelines.comparisons.measuring.feature_sets import FeatureSet, bases
+from pipelines.comparisons.measuring.outcomes import Outcome
+from pipelines.comparisons.measuring.systems import Group
 from pipelines.workspace import SHUFFLED
 from recommend.significance import Test, compare, holm
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extract.errors import UserError, unknown_name
-from pipelines.comparisons.systems import Group
+from pipelines.comparisons.measuring.systems import Group
 from pipelines.runs import PER_USER, RECOMMENDATIONS, FinishedRun
 from pipelines.workspace import read_table
 from recommend.beyond import NONE

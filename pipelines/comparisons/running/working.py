@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from extract.files import replacing
-from pipelines.comparisons.cells import Digests, TrainCell, finished, run_folder
-from pipelines.comparisons.choosing import Choice, SearchSystem, key_of, read_choice, with_choice
 from pipelines.comparisons.contents import Failure
-from pipelines.comparisons.counting import Count, duration
-from pipelines.comparisons.grid import Cell
-from pipelines.comparisons.pool import Outcome, Pool
-from pipelines.comparisons.search import SearchOptions
+from pipelines.comparisons.planning.grid import Cell
+from pipelines.comparisons.running.cells import Digests, TrainCell, finished, run_folder
+from pipelines.comparisons.running.counting import Count, duration
+from pipelines.comparisons.running.pool import Outcome, Pool
+from pipelines.comparisons.searching.choosing import (
+    Choice,
+    SearchSystem,
+    key_of,
+    read_choice,
+    with_choice,
+)
+from pipelines.comparisons.searching.search import SearchOptions
 from pipelines.comparisons.words import figure
 from pipelines.journal import Journal
 from pipelines.progress import Reporter

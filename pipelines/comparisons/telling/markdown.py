@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pipelines.comparisons.contents import Comparison
-from pipelines.comparisons.sheets import (
+from pipelines.comparisons.telling.sheets import (
     Sheet,
     beyond_sheet,
     contrasts_sheet,

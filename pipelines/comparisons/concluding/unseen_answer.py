@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from pipelines.comparisons.contents import Answer, Comparison, Estimate, System
-from pipelines.comparisons.slicing import AMONG
-from pipelines.comparisons.unseen import Chances
+from pipelines.comparisons.measuring.slicing import AMONG
+from pipelines.comparisons.measuring.unseen import Chances
 from pipelines.comparisons.words import figure, interval, listed, percent
 
 QUESTION = "Can items be recommended that nobody took in training?"

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from statistics import mean
 
-from pipelines.comparisons.grid import Cell
+from pipelines.comparisons.planning.grid import Cell
 
 
 class Count:

@@ -11,9 +11,9 @@ import tomli_w
 
 from extract.files import digest, replacing
 from pipelines.assembling import with_names
-from pipelines.comparisons.grid import Cell
-from pipelines.comparisons.search import Chosen, SearchOptions, search
-from pipelines.comparisons.trial_settings import overridden
+from pipelines.comparisons.planning.grid import Cell
+from pipelines.comparisons.searching.search import Chosen, SearchOptions, search
+from pipelines.comparisons.searching.trial_settings import overridden
 from pipelines.overwriting import finished_features
 from pipelines.progress import Reporter
 from pipelines.run_config import RunConfig
@@ -59,7 +59,7 @@ class SearchSystem:
         """Search, and write down what was chosen.
 
         Raises:
-            UserError: As `pipelines.comparisons.search.search`.
+            UserError: As `pipelines.comparisons.searching.search.search`.
         """
         chosen: Chosen = search(
             self.cell.config,

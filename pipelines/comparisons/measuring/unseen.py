@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from pipelines.comparisons.outcomes import Judges
+from pipelines.comparisons.measuring.outcomes import Judges
 from pipelines.runs import FinishedRun
 from recommend.evaluate import Protocol, seen_items
 from recommend.models import Embeddings

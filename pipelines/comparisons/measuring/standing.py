@@ -7,18 +7,18 @@ import numpy as np
 
 from extract.errors import UserError
 from pipelines.comparisons.contents import Estimate, SliceEstimate, System
-from pipelines.comparisons.feature_sets import FeatureSet
-from pipelines.comparisons.listing_quality import beyond_accuracy, comparing_vectors
-from pipelines.comparisons.outcomes import Judges, Outcome
-from pipelines.comparisons.resampling import Resamples
-from pipelines.comparisons.slice_kinds import (
+from pipelines.comparisons.measuring.feature_sets import FeatureSet
+from pipelines.comparisons.measuring.listing_quality import beyond_accuracy, comparing_vectors
+from pipelines.comparisons.measuring.outcomes import Judges, Outcome
+from pipelines.comparisons.measuring.resampling import Resamples
+from pipelines.comparisons.measuring.slice_kinds import (
     Slices,
     activity_slices,
     agreement_slices,
     item_slices,
 )
-from pipelines.comparisons.slicing import slice_estimates
-from pipelines.comparisons.unseen import Unseen, tells_apart
+from pipelines.comparisons.measuring.slicing import slice_estimates
+from pipelines.comparisons.measuring.unseen import Unseen, tells_apart
 from pipelines.loading import load_store
 from pipelines.workspace import Dataset
 from recommend.features import FeatureStore

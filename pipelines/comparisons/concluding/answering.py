@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.comparisons.concluding.not_asked import why_not
+from pipelines.comparisons.concluding.unseen_answer import unseen_answer
+from pipelines.comparisons.concluding.verdicts import Verdict, agreement, by_model, verdict
 from pipelines.comparisons.contents import QUESTIONS, Answer, Comparison, Contrast, Question, System
-from pipelines.comparisons.feature_sets import Kind
-from pipelines.comparisons.not_asked import why_not
-from pipelines.comparisons.unseen import Chances
-from pipelines.comparisons.unseen_answer import unseen_answer
-from pipelines.comparisons.verdicts import Verdict, agreement, by_model, verdict
+from pipelines.comparisons.measuring.feature_sets import Kind
+from pipelines.comparisons.measuring.unseen import Chances
 from pipelines.comparisons.words import figure, interval, listed, p_value, percent
 from pipelines.workspace import SHUFFLED
 

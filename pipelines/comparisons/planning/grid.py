@@ -12,8 +12,8 @@ from extract.errors import UserError, unknown_name
 from extract.manifest import Manifest
 from extract.shards import MODALITIES
 from pipelines.assembling import with_names
-from pipelines.comparisons.compare_config import FROZEN
-from pipelines.comparisons.compare_config import CompareConfig as CompareConfig
+from pipelines.comparisons.planning.compare_config import FROZEN
+from pipelines.comparisons.planning.compare_config import CompareConfig as CompareConfig
 from pipelines.overwriting import finished_features
 from pipelines.run_config import TRAINED_ONLY, RunConfig, resolve_run
 from pipelines.workspace import RANDOM, SHUFFLED, Dataset, Workspace

@@ -1,0 +1,1 @@
+"""From contrasts between systems to an answer for each question."""

@@ -1,0 +1,1 @@
+"""Cells and searches done by several processes; what is finished is kept."""
