@@ -17,8 +17,14 @@ from pipelines.comparisons.measuring.outcomes import Judges, Outcome, outcome_of
 from pipelines.comparisons.measuring.published import published_beside
 from pipelines.comparisons.measuring.standing import Standard, build_systems
 from pipelines.comparisons.measuring.systems import SAME, feature_names, group_runs, open_runs
-from pipelines.comparisons.measuring.unseen import Chances, chances, unseen_items
-from pipelines.comparisons.words import counted, figure
+from pipelines.comparisons.measuring.unseen import (
+    Chances,
+    among,
+    chances,
+    unseen_items,
+    with_unseen,
+)
+from pipelines.comparisons.words import counted, figure, listed
 from pipelines.loading import load_log, log_digests
 from pipelines.runs import FinishedRun
 from pipelines.workspace import Dataset, Workspace
@@ -93,9 +99,14 @@ def judge(
     sets = feature_sets(own, feature_names(opened))
     groups = group_runs(opened, sets)
     depth = max(options.cutoff, K)
-    outcomes = [outcome_of(group, judges, options.primary, depth) for group in groups]
     protocol = opened[0].config.protocol
     unseen = unseen_items(judges, protocol)
+    outcomes = [
+        with_unseen(
+            outcome_of(group, judges, options.primary, depth), judges, unseen, options.cutoff
+        )
+        for group in groups
+    ]
     standard = Standard(
         options.primary, options.cutoff, options.confidence, options.seed, options.searched
     )
@@ -159,16 +170,21 @@ def _contrasts(
 ) -> list[Contrast]:
     by_name = {outcome.name: outcome for outcome in outcomes}
     plain = [own.name for own in systems if not by_name[own.name].group.uses_features]
-    found = pairs([own.group for own in outcomes], sets, plain[0] if plain else None)
-    return contrasts(
-        found, by_name, options.primary, options.seed, options.test, options.confidence
-    )
+    found = {
+        options.primary: pairs([own.group for own in outcomes], sets, plain[0] if plain else None)
+    }
+    if among(options.cutoff) in outcomes[0].metrics:
+        # The order of items that a system does not tell apart is that of the catalogue.
+        telling = [by_name[own.name].group for own in systems if own.scores_unseen]
+        found[among(options.cutoff)] = pairs(telling, sets, None)
+    return contrasts(found, by_name, options.seed, options.test, options.confidence)
 
 
 def _tests(told: Sequence[Contrast], options: JudgeOptions) -> str:
     """How many there were, and what that does to them."""
     number = counted(len(told), "contrast")
-    tested = f"{number} by {options.primary}, {options.test}, corrected together (Holm)"
+    metrics = listed(sorted({own.metric for own in told}) or [options.primary])
+    tested = f"{number} by {metrics}, {options.test}, corrected together (Holm)"
     least = len(told) / (DRAWS + 1)
     if options.test == "randomisation" and least > 1 - options.confidence:
         return f"{tested}: so many that no corrected p can be below {least:.2f}; use wilcoxon"

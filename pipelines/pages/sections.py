@@ -94,12 +94,16 @@ def forest(comparison: Comparison) -> Axis:
 
 
 def groups(comparison: Comparison) -> list[Group]:
-    """Contrasts by question, in the order in which the questions are told."""
-    by_question = {
-        question: tuple(c for c in comparison.contrasts if c.question == question)
-        for question in QUESTIONS
-    }
-    return [Group(QUESTIONS[name], found) for name, found in by_question.items() if found]
+    """Contrasts by metric and question, in the order in which the questions are told."""
+    told = []
+    for metric in dict.fromkeys(each.metric for each in comparison.contrasts):
+        of_metric = "" if metric == comparison.primary else f" ({metric})"
+        for question, words in QUESTIONS.items():
+            alike = (metric, question)
+            found = tuple(c for c in comparison.contrasts if (c.metric, c.question) == alike)
+            if found:
+                told.append(Group(f"{words}{of_metric}", found))
+    return told
 
 
 def beyond_names(comparison: Comparison) -> list[str]:

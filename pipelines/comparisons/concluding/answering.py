@@ -1,19 +1,15 @@
 """What may be concluded, in one sentence for each question, drawn from the contrasts alone."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipelines.comparisons.concluding.deciding import Kinds, Systems, asked
 from pipelines.comparisons.concluding.not_asked import why_not
 from pipelines.comparisons.concluding.unseen_answer import unseen_answer
 from pipelines.comparisons.concluding.verdicts import Verdict, agreement, by_model, verdict
-from pipelines.comparisons.contents import QUESTIONS, Answer, Comparison, Contrast, Question, System
-from pipelines.comparisons.measuring.feature_sets import Kind
+from pipelines.comparisons.contents import QUESTIONS, Answer, Comparison, Contrast, Question
 from pipelines.comparisons.measuring.unseen import Chances
 from pipelines.comparisons.words import figure, interval, listed, p_value, percent
-from pipelines.workspace import SHUFFLED
-
-Kinds = Mapping[str, Kind]
-Systems = Mapping[str, System]
 
 
 @dataclass(frozen=True)
@@ -43,64 +39,38 @@ def answers(comparison: Comparison, kinds: Kinds, chance: Chances) -> tuple[Answ
     """
     systems = {own.name: own for own in comparison.systems}
     told = [
-        Answer(question=words, sentence=_sentence(question, comparison, systems, kinds))
+        Answer(
+            question=words,
+            sentence=_sentence(
+                asked(question, comparison.primary, comparison, systems, kinds), comparison, systems
+            )
+            or why_not(question, comparison, kinds),
+        )
         for question, words in QUESTIONS.items()
     ]
-    return (*told, *unseen_answer(comparison, chance))
+    return (*told, *unseen_answer(comparison, chance), *_by_others(comparison, systems, kinds))
 
 
-def asked(
-    question: Question, comparison: Comparison, systems: Systems, kinds: Kinds
-) -> list[Contrast]:
-    """The contrasts that decide a question.
-
-    Content must beat every control, so that of the controls of a system the hardest one decides;
-    where some features have their own shuffled, others, whose control is of other vectors, do not
-    decide. Of encoders only large multimodal ones against modality-specific ones are asked about,
-    and of regimes only the one whose loss reaches the encoder.
-    """
-    own = [contrast for contrast in comparison.contrasts if contrast.question == question]
-    if question == "content":
-        return _hardest(_with_own_control(own, systems))
-    if question == "encoder":
-        wanted = ("large multimodal", "modality-specific")
-        return [
-            one
-            for one in own
-            if tuple(kinds.get(systems[name].features) for name in (one.ours, one.theirs)) == wanted
-        ]
-    if question == "end-to-end":
-        return [one for one in own if systems[one.ours].regime == "end-to-end"]
-    return own
+def _by_others(comparison: Comparison, systems: Systems, kinds: Kinds) -> Iterator[Answer]:
+    """Answers by metrics other than the primary one, where there are contrasts by them."""
+    for metric in dict.fromkeys(one.metric for one in comparison.contrasts):
+        if metric == comparison.primary:
+            continue
+        for question, words in QUESTIONS.items():
+            deciding = asked(question, metric, comparison, systems, kinds)
+            if deciding:
+                sentence = _sentence(deciding, comparison, systems)
+                yield Answer(question=f"{words} ({metric})", sentence=sentence)
 
 
-def _sentence(question: Question, comparison: Comparison, systems: Systems, kinds: Kinds) -> str:
-    deciding = asked(question, comparison, systems, kinds)
+def _sentence(deciding: Sequence[Contrast], comparison: Comparison, systems: Systems) -> str:
+    """What contrasts of one question say; empty if there are none."""
     if not deciding:
-        return why_not(question, comparison, kinds)
+        return ""
     if len(deciding) == 1:
         return _of_one(deciding[0], systems, comparison.confidence)
-    subject = SUBJECTS[question](comparison, deciding)
+    subject = SUBJECTS[deciding[0].question](comparison, deciding)
     return _of_many(deciding, systems, subject, comparison.confidence)
-
-
-def _with_own_control(own: Sequence[Contrast], systems: Systems) -> Sequence[Contrast]:
-    """The contrasts of systems whose own features were shuffled; all, where there are none."""
-    decided = {
-        one.ours
-        for one in own
-        if systems[one.theirs].features == SHUFFLED + systems[one.ours].features
-    }
-    return [one for one in own if one.ours in decided] or own
-
-
-def _hardest(own: Iterable[Contrast]) -> list[Contrast]:
-    by_system: dict[str, Contrast] = {}
-    for contrast in own:
-        former = by_system.get(contrast.ours)
-        if former is None or contrast.difference < former.difference:
-            by_system[contrast.ours] = contrast
-    return list(by_system.values())
 
 
 def _of_one(one: Contrast, systems: Systems, confidence: float) -> str:
@@ -115,6 +85,8 @@ def _of_one(one: Contrast, systems: Systems, confidence: float) -> str:
         Verdict.LOSS: "a loss beyond chance",
         Verdict.NONE: f"no difference beyond chance; {_unseeable([one])}",
     }[verdict(one, confidence)]
+    if not one.better and not one.worse:
+        found = "not one user is served better or worse"
     return f"{told} ({_evidence(one, systems, confidence)}): {found}."
 
 
@@ -169,7 +141,10 @@ def _largest(deciding: Sequence[Contrast], systems: Systems, confidence: float) 
     if told:
         return " and ".join(told)
     widest = max(deciding, key=lambda one: abs(one.difference))
-    return f"{_extreme('difference', widest, systems, confidence)}, and {_unseeable(deciding)}"
+    if not any(one.better or one.worse for one in deciding):
+        return "not one user is served better or worse"
+    largest = _extreme("difference", widest, systems, confidence)
+    return f"{largest}, and {_unseeable(deciding)}"
 
 
 def _extreme(what: str, one: Contrast, systems: Systems, confidence: float) -> str:
@@ -211,7 +186,8 @@ def _unseeable(deciding: Iterable[Contrast]) -> str:
 
 
 def _content(comparison: Comparison, deciding: Sequence[Contrast]) -> Subject:
-    every = [one.ours for one in comparison.contrasts if one.question == "content"]
+    alike = ("content", deciding[0].metric)
+    every = [one.ours for one in comparison.contrasts if (one.question, one.metric) == alike]
     several = len(every) > len(set(every))
     against = "the harder of their controls" if several else "their control"
     return Subject(f"Against {against}, real features")

@@ -46,9 +46,8 @@ def pairs(groups: Sequence[Group], sets: Mapping[str, FeatureSet], best: str | N
 
 
 def contrasts(
-    found: Sequence[Pair],
+    found: Mapping[str, Sequence[Pair]],
     outcomes: Mapping[str, Outcome],
-    metric: str,
     seed: int,
     test: Test,
     confidence: float,
@@ -56,9 +55,8 @@ def contrasts(
     """The contrasts of pairs, corrected for all of them together.
 
     Args:
-        found: What `pairs` gave.
+        found: Metric to the pairs that are compared by it, as `pairs` gave them.
         outcomes: The systems by name.
-        metric: What they are compared by.
         seed: Of the draws, with the names of a pair: the order of the pairs is of no matter.
         test: Which test gives p.
         confidence: Of the intervals.
@@ -67,7 +65,8 @@ def contrasts(
         _contrast(
             question, outcomes[ours.name], outcomes[theirs.name], metric, seed, test, confidence
         )
-        for question, ours, theirs in found
+        for metric, of_metric in found.items()
+        for question, ours, theirs in of_metric
     ]
     corrected = holm([own.p for own in told])
     return [

@@ -27,11 +27,14 @@ class Outcome:
         group: The system.
         metrics: Metric to (S, U), S seeds.
         lists: (S, U, k) rows of items, best first; -1 where a list is shorter.
+        unseen_hits: (S, U) how many of their test items that nobody took in training users find
+            where these are ranked among themselves; None if no test pair has one.
     """
 
     group: Group
     metrics: Mapping[str, np.ndarray]
     lists: np.ndarray
+    unseen_hits: np.ndarray | None = None
 
     @property
     def name(self) -> str:

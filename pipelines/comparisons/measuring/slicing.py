@@ -9,7 +9,7 @@ from pipelines.comparisons.contents import Estimate, SliceEstimate
 from pipelines.comparisons.measuring.outcomes import Judges, Outcome
 from pipelines.comparisons.measuring.resampling import Resamples
 from pipelines.comparisons.measuring.slice_kinds import Slices
-from pipelines.comparisons.measuring.unseen import Unseen, found_among
+from pipelines.comparisons.measuring.unseen import Unseen
 from recommend.slices import member_hits
 
 AMONG = "cold items among themselves"
@@ -77,7 +77,7 @@ def slice_estimates(
     counted += [_of_users(slices, outcomes, judges, k) for slices in by_user]
     counted = [own for own in counted if (own.pairs > 0).sum() > 1]
     if unseen is not None and unseen.users.size:
-        counted.append(_among(unseen, outcomes, judges, k))
+        counted.append(_among(unseen, outcomes))
     if not counted:
         return {outcome.name: () for outcome in outcomes}
     below = np.concatenate([own.below for own in counted], axis=1)
@@ -119,11 +119,8 @@ def _of_users(slices: Slices, outcomes: Sequence[Outcome], judges: Judges, k: in
     return _Counted.of(slices, held_out @ slices.members, below, found)
 
 
-def _among(unseen: Unseen, outcomes: Sequence[Outcome], judges: Judges, k: int) -> _Counted:
-    found = [
-        np.stack([found_among(run, judges, unseen, k) for run in outcome.group.runs], axis=1)
-        for outcome in outcomes
-    ]
+def _among(unseen: Unseen, outcomes: Sequence[Outcome]) -> _Counted:
+    found = [own.unseen_hits.T for own in outcomes if own.unseen_hits is not None]
     held_out = unseen.held_out[:, None]
     slices = Slices(AMONG, (UNSEEN,), np.ones((len(unseen.rows), 1), bool))
     return _Counted.of(slices, held_out.sum(axis=0), held_out, [own[:, None, :] for own in found])

@@ -5,13 +5,13 @@ win. So they are also ranked among themselves.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from pipelines.comparisons.measuring.outcomes import Judges
+from pipelines.comparisons.measuring.outcomes import Judges, Outcome
 from pipelines.runs import FinishedRun
 from recommend.evaluate import Protocol, seen_items
 from recommend.models import Embeddings
@@ -104,7 +104,32 @@ def tells_apart(run: FinishedRun, judges: Judges, unseen: Unseen) -> bool:
     return any(bool((scores != scores[:, :1]).any()) for scores in _blocks(embeddings))
 
 
-def found_among(run: FinishedRun, judges: Judges, unseen: Unseen, k: int) -> np.ndarray:
+def among(k: int) -> str:
+    """The name of recall at k where unseen items are ranked among themselves."""
+    return f"recall@{k} among cold items"
+
+
+def with_unseen(outcome: Outcome, judges: Judges, unseen: Unseen | None, k: int) -> Outcome:
+    """An outcome that knows of unseen items ranked among themselves, too.
+
+    Where every test user holds out one, recall at k of each user becomes a metric like others.
+
+    Args:
+        outcome: Of a system.
+        judges: The test users.
+        unseen: The unseen items, if there are any.
+        k: The cutoff.
+    """
+    if unseen is None or not unseen.users.size:
+        return outcome
+    hits = np.stack([_found_among(run, judges, unseen, k) for run in outcome.group.runs])
+    if not unseen.held_out.all():
+        return replace(outcome, unseen_hits=hits)
+    metrics = {**outcome.metrics, among(k): hits / unseen.held_out}
+    return replace(outcome, unseen_hits=hits, metrics=metrics)
+
+
+def _found_among(run: FinishedRun, judges: Judges, unseen: Unseen, k: int) -> np.ndarray:
     """How many of their unseen test items each user finds in the first k of these, (U,)."""
     embeddings = _of_unseen(run, judges, unseen)
     asked = np.flatnonzero(unseen.held_out)

@@ -40,7 +40,8 @@ class Sheet:
 
 def systems_sheet(comparison: Comparison) -> Sheet:
     """All systems, best first: the primary metric with its interval and seeds, and the others."""
-    others = [name for name in METRICS if name != comparison.primary]
+    known = comparison.systems[0].test if comparison.systems else {}
+    others = [name for name in dict.fromkeys((*METRICS, *known)) if name != comparison.primary]
     rows = [
         {
             "system": own.name,
@@ -64,7 +65,8 @@ def contrasts_sheet(comparison: Comparison) -> Sheet:
             "question": own.question,
             "ours": own.ours,
             "theirs": own.theirs,
-            f"difference in {comparison.primary}": figure(own.difference, signed=True),
+            "metric": own.metric,
+            "difference": figure(own.difference, signed=True),
             ends: interval(own.low, own.high),
             "p": p_value(own.p).removeprefix("p "),
             "corrected": p_value(own.p_corrected).removeprefix("p "),
@@ -74,7 +76,7 @@ def contrasts_sheet(comparison: Comparison) -> Sheet:
         }
         for own in comparison.contrasts
     ]
-    return Sheet("Contrasts", rows, frozenset({"question", "ours", "theirs"}))
+    return Sheet("Contrasts", rows, frozenset({"question", "ours", "theirs", "metric"}))
 
 
 def slice_sheets(comparison: Comparison) -> Iterator[Sheet]:
