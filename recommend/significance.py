@@ -2,8 +2,8 @@
 
 Two systems that are asked about the same users differ by d_u for user u. Everything here is about
 the n differences d: their mean, how far chance moves it, and how often chance alone would do so.
-The unit is the user; seeds are averaged before (`mean_over_seeds`), because runs of one system on
-the same users are not independent evidence.
+The unit is the user, or the item where a metric is of few items; seeds are averaged before
+(`mean_over_seeds`), because runs of one system on the same users are not independent evidence.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ from scipy import stats
 DRAWS = 9_999
 # Up to so many users all 2^n assignments of signs are gone through instead.
 EXACT_UP_TO = 12
+# Differences below it are none.
+TIE = 1e-12
 # Numbers held at once while drawing.
 AT_ONCE = 4_000_000
 
@@ -35,6 +37,7 @@ class Comparison:
         effect: Cohen's d_z: the mean of d by its standard deviation.
         better: Share of the users with d > 0.
         worse: Share of those with d < 0.
+        one_sign: Whether the test saw the difference on the side of the mean: ranks may not.
     """
 
     difference: float
@@ -44,6 +47,7 @@ class Comparison:
     effect: float
     better: float
     worse: float
+    one_sign: bool
 
 
 def compare(
@@ -71,6 +75,8 @@ def compare(
         )
     differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     _check_finite(differences)
+    # Means of the same seeds in another order differ in the last digits.
+    differences[np.abs(differences) < TIE] = 0.0
     low, high = bootstrap_interval(differences, generator, confidence)
     p = randomisation(differences, generator) if test == "randomisation" else wilcoxon(differences)
     return Comparison(
@@ -81,6 +87,7 @@ def compare(
         effect=effect_size(differences),
         better=float((differences > 0).mean()),
         worse=float((differences < 0).mean()),
+        one_sign=test == "randomisation" or rank_sum(differences) * differences.mean() > 0,
     )
 
 
@@ -157,6 +164,16 @@ def wilcoxon(differences: np.ndarray) -> float:
     if not differences.any():
         return 1.0
     return float(stats.wilcoxon(differences).pvalue)
+
+
+def rank_sum(differences: np.ndarray) -> float:
+    """The sum of signed ranks, of which Wilcoxon's test asks whether it is zero.
+
+    Args:
+        differences: d, (n,).
+    """
+    unlike = differences[differences != 0]
+    return float((np.sign(unlike) * stats.rankdata(np.abs(unlike))).sum())
 
 
 def effect_size(differences: np.ndarray) -> float:

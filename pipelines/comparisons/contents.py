@@ -105,7 +105,23 @@ class System(Part):
 
 
 class Contrast(Part):
-    """One system against another, of the same users; `p_corrected` is Holm's over all contrasts."""
+    """One system against another.
+
+    Attributes:
+        question: That it is about.
+        ours: A system.
+        theirs: The other.
+        metric: Of the same users or, where it is one of cold items, of the same items.
+        difference: Ours less theirs, the mean.
+        low: Lower end of its interval.
+        high: Upper end.
+        p: Of the test.
+        p_corrected: Holm's, over all contrasts of the document.
+        effect: Cohen's d_z; None where all differences are the same.
+        better: Share of users, or of items, with more.
+        worse: Share with less.
+        one_sign: Whether what was tested has the sign of `difference`: ranks may not.
+    """
 
     question: Question
     ours: str
@@ -119,6 +135,7 @@ class Contrast(Part):
     effect: float | None
     better: float
     worse: float
+    one_sign: bool = True
 
 
 class PublishedFigure(Part):

@@ -8,7 +8,12 @@ from typing import get_args
 
 from extract.errors import UserError, unknown_name
 from pipelines.comparisons.concluding.answering import answers
-from pipelines.comparisons.concluding.contrasts import contrasts, pairs
+from pipelines.comparisons.concluding.contrasts import (
+    Pair,
+    best_without_features,
+    contrasts,
+    pairs,
+)
 from pipelines.comparisons.contents import Comparison, Contrast, Failure, System
 from pipelines.comparisons.measuring.facts import describe, facts, split_name
 from pipelines.comparisons.measuring.feature_sets import FeatureSet, feature_sets
@@ -18,9 +23,11 @@ from pipelines.comparisons.measuring.published import published_beside
 from pipelines.comparisons.measuring.standing import Standard, build_systems
 from pipelines.comparisons.measuring.systems import SAME, feature_names, group_runs, open_runs
 from pipelines.comparisons.measuring.unseen import (
+    LEAST_SHARE,
     Chances,
-    among,
+    Unseen,
     chances,
+    cold_recall,
     unseen_items,
     with_unseen,
 )
@@ -112,7 +119,9 @@ def judge(
     )
     systems = build_systems(outcomes, judges, own, sets, unseen, standard)
     chance = chances(judges, protocol, unseen, options.cutoff)
-    told = _contrasts(outcomes, systems, sets, options)
+    found = _pairs(outcomes, systems, sets, options, unseen)
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    told = contrasts(found, by_name, options.seed, options.test, options.confidence)
     description = describe(own)
     split = split_name(description)
     published, reason = published_beside(systems, description, split, protocol)
@@ -162,22 +171,22 @@ def _check_data(runs: Sequence[FinishedRun], log: InteractionLog, dataset: Datas
         )
 
 
-def _contrasts(
+def _pairs(
     outcomes: Sequence[Outcome],
     systems: Sequence[System],
     sets: Mapping[str, FeatureSet],
     options: JudgeOptions,
-) -> list[Contrast]:
-    by_name = {outcome.name: outcome for outcome in outcomes}
-    plain = [own.name for own in systems if not by_name[own.name].group.uses_features]
-    found = {
-        options.primary: pairs([own.group for own in outcomes], sets, plain[0] if plain else None)
-    }
-    if among(options.cutoff) in outcomes[0].metrics:
+    unseen: Unseen | None,
+) -> Mapping[str, Sequence[Pair]]:
+    """By which metric which systems are compared: on cold items too where the test is of them."""
+    groups = [own.group for own in outcomes]
+    found = {options.primary: pairs(groups, sets, best_without_features(groups, options.primary))}
+    if unseen is not None and unseen.share >= LEAST_SHARE:
         # The order of items that a system does not tell apart is that of the catalogue.
-        telling = [by_name[own.name].group for own in systems if own.scores_unseen]
-        found[among(options.cutoff)] = pairs(telling, sets, None)
-    return contrasts(found, by_name, options.seed, options.test, options.confidence)
+        able = {own.name for own in systems if own.scores_unseen}
+        telling = [group for group in groups if group.name in able]
+        found[cold_recall(options.cutoff)] = pairs(telling, sets, None)
+    return found
 
 
 def _tests(told: Sequence[Contrast], options: JudgeOptions) -> str:

@@ -127,6 +127,23 @@ def test_a_comparison_by_hand():
     assert found.low <= found.difference <= found.high
 
 
+def test_means_of_the_same_seeds_in_another_order_do_not_differ():
+    seeds = np.random.default_rng(0).random((3, 200)) / 7
+    ours, theirs = mean_over_seeds(list(seeds)), mean_over_seeds(list(seeds[[2, 0, 1]]))
+    assert (ours != theirs).any()  # in the last digits
+    found = compare(ours, theirs, np.random.default_rng(0))
+    assert (found.better, found.worse, found.effect, found.p) == (0, 0, 0, 1)
+
+
+def test_ranks_and_mean_may_point_in_opposite_ways():
+    ours = np.r_[np.full(80, -0.1), np.full(20, 0.73)] + np.linspace(0, 1e-3, 100)
+    for test, agree in (("randomisation", True), ("wilcoxon", False)):
+        found = compare(ours, np.zeros(100), np.random.default_rng(0), test)
+        assert found.difference > 0
+        assert found.one_sign == agree
+    assert found.p < 0.05
+
+
 def test_seeds_are_averaged_by_user():
     assert mean_over_seeds([np.array([0, 1.0]), np.array([1, 1.0])]).tolist() == [0.5, 1]
 

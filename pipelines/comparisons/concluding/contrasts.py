@@ -26,7 +26,8 @@ def pairs(groups: Sequence[Group], sets: Mapping[str, FeatureSet], best: str | N
     Args:
         groups: The systems.
         sets: What is known of their feature sets.
-        best: Name of the best system that sees interactions only; None if there is none.
+        best: Name of the system that sees interactions only to set others against; None if there
+            is none.
     """
     groups = sorted(groups, key=lambda group: group.name)
     real = [group for group in groups if group.is_real]
@@ -43,6 +44,23 @@ def pairs(groups: Sequence[Group], sets: Mapping[str, FeatureSet], best: str | N
     for theirs in (group for group in groups if group.name == best):
         found += [("model", ours, theirs) for ours in real if ours.regime == "frozen"]
     return found
+
+
+def best_without_features(groups: Sequence[Group], metric: str) -> str | None:
+    """Of the systems that see interactions only the best on validation; None if there is none.
+
+    The best of the test would have been chosen by the chance that it is to be judged by.
+
+    Args:
+        groups: The systems.
+        metric: By which.
+    """
+    plain = {
+        group.name: np.mean([run.metrics["validation"][metric] for run in group.runs])
+        for group in groups
+        if not group.uses_features
+    }
+    return max(sorted(plain), key=lambda name: plain[name]) if plain else None
 
 
 def contrasts(
@@ -94,7 +112,7 @@ def _contrast(
     generator = np.random.default_rng([seed, int(digest([names])[:16], 16)])
     own, other = common_seeds(ours.group, theirs.group)
     result = compare(
-        ours.of_users(metric, own), theirs.of_users(metric, other), generator, test, confidence
+        ours.of_units(metric, own), theirs.of_units(metric, other), generator, test, confidence
     )
     return Contrast(
         question=question,
@@ -109,6 +127,7 @@ def _contrast(
         effect=result.effect if np.isfinite(result.effect) else None,
         better=result.better,
         worse=result.worse,
+        one_sign=result.one_sign,
     )
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pipelines.comparisons.concluding.verdicts import Verdict, verdict
 from pipelines.comparisons.contents import Comparison, Contrast, Question, System
 from pipelines.comparisons.measuring.feature_sets import Kind
 from pipelines.workspace import SHUFFLED
 
 Kinds = Mapping[str, Kind]
 Systems = Mapping[str, System]
+# How far a control is from not being beaten.
+EASE = {Verdict.LOSS: 0, Verdict.NONE: 1, Verdict.UNSTEADY: 1, Verdict.GAIN: 2}
 
 
 def asked(
@@ -22,7 +25,7 @@ def asked(
     """
     own = [one for one in comparison.contrasts if (one.question, one.metric) == (question, metric)]
     if question == "content":
-        return _hardest(_with_own_control(own, systems))
+        return _hardest(_with_own_control(own, systems), systems, comparison.confidence)
     if question == "encoder":
         wanted = ("large multimodal", "modality-specific")
         return [
@@ -45,10 +48,16 @@ def _with_own_control(own: Sequence[Contrast], systems: Systems) -> Sequence[Con
     return [one for one in own if one.ours in decided] or own
 
 
-def _hardest(own: Iterable[Contrast]) -> list[Contrast]:
-    by_system: dict[str, Contrast] = {}
+def _hardest(own: Iterable[Contrast], systems: Systems, confidence: float) -> list[Contrast]:
+    """Of each system the contrast with the control that it does worst against.
+
+    A control that is not beaten beyond chance is harder than one that is, however small the gain.
+    """
+    by_system: dict[str, list[Contrast]] = {}
     for contrast in own:
-        former = by_system.get(contrast.ours)
-        if former is None or contrast.difference < former.difference:
-            by_system[contrast.ours] = contrast
-    return list(by_system.values())
+        by_system.setdefault(contrast.ours, []).append(contrast)
+
+    def ease(contrast: Contrast) -> tuple[int, float]:
+        return EASE[verdict(contrast, systems, confidence)], contrast.difference
+
+    return [min(contrasts, key=ease) for contrasts in by_system.values()]

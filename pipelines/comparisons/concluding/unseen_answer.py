@@ -2,14 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from pipelines.comparisons.contents import Answer, Comparison, Estimate, System
-from pipelines.comparisons.measuring.slicing import AMONG
-from pipelines.comparisons.measuring.unseen import Chances
-from pipelines.comparisons.words import figure, interval, listed, percent
+from pipelines.comparisons.contents import Answer, Comparison, System
+from pipelines.comparisons.measuring.unseen import LEAST_SHARE, Chances, cold_recall
+from pipelines.comparisons.words import figure, listed
 
 QUESTION = "Can items be recommended that nobody took in training?"
-# Of the test pairs; with fewer the other answers are of other items.
-LEAST_SHARE = 0.5
 
 
 def unseen_answer(comparison: Comparison, chance: Chances) -> list[Answer]:
@@ -21,8 +18,7 @@ def unseen_answer(comparison: Comparison, chance: Chances) -> list[Answer]:
     """
     if chance.unseen is None or chance.share < LEAST_SHARE:
         return []
-    real = [own for own in comparison.systems if own.scores_unseen and own.control is None]
-    sentence = f"{_who(comparison.systems)}{_how_well(real, comparison, chance)}."
+    sentence = f"{_who(comparison.systems)}{_how_well(comparison, chance)}."
     return [Answer(question=QUESTION, sentence=sentence)]
 
 
@@ -42,18 +38,36 @@ def _who(systems: Sequence[System]) -> str:
     )
 
 
-def _how_well(real: Sequence[System], comparison: Comparison, chance: Chances) -> str:
-    k = comparison.primary.partition("@")[2]
-    among = [(own.name, _among(own)) for own in real]
-    told = _against_chance(among, chance.unseen, f"recall@{k}", comparison.confidence)
-    if not told:
+def _how_well(comparison: Comparison, chance: Chances) -> str:
+    """The best with real features and the best control beside chance, by each of two metrics.
+
+    Whether the one is better than the other the contrasts tell; of a ranking that knows nothing an
+    interval over users would often lie beside chance.
+    """
+    able = [own for own in comparison.systems if own.scores_unseen]
+    cutoff = comparison.primary.partition("@")[2]
+    among = _beside_chance(able, cold_recall(int(cutoff)), chance.unseen)
+    if not among:
         return ""
-    told = f"; of systems with real features {told} rank them better than chance among themselves"
-    if comparison.primary == f"recall@{k}":
-        whole = [(own.name, own.test[comparison.primary]) for own in real]
-        against = _against_chance(whole, chance.whole, comparison.primary, comparison.confidence)
-        told += f", and {against} in lists of the whole catalogue"
-    return told + _untrained(real)
+    told = f"; among themselves they are ranked best by {among}"
+    if comparison.primary == f"recall@{cutoff}":
+        whole = _beside_chance(able, comparison.primary, chance.whole)
+        told += f", in lists of the whole catalogue by {whole}"
+    return told + _untrained([own for own in able if own.control is None])
+
+
+def _beside_chance(systems: Sequence[System], metric: str, bar: float | None) -> str:
+    """Which system with real features is best, and what the best control and chance find."""
+    real = [own for own in systems if own.control is None and metric in own.test]
+    if not real or bar is None:
+        return ""
+    best = max(real, key=lambda own: own.test[metric].mean or 0.0)
+    told = f"{best.name} ({metric} {figure(best.test[metric].mean)}"
+    controls = [own for own in systems if own.control is not None and metric in own.test]
+    if controls:
+        hardest = max(controls, key=lambda own: own.test[metric].mean or 0.0)
+        told += f"; the best control, {hardest.name}, {figure(hardest.test[metric].mean)}"
+    return f"{told}; chance {figure(bar)})"
 
 
 def _untrained(real: Sequence[System]) -> str:
@@ -61,30 +75,6 @@ def _untrained(real: Sequence[System]) -> str:
     first = sum(max(own.epochs) <= 1 for own in real)
     verb = "was" if first == 1 else "were"
     return f"; {first} of {len(real)} {verb} best in the first epoch, in all seeds" if first else ""
-
-
-def _against_chance(
-    estimates: Sequence[tuple[str, Estimate]], bar: float | None, metric: str, confidence: float
-) -> str:
-    """How many have an interval above chance, and which is best."""
-    known = [
-        (name, own.mean, own.low, own.high)
-        for name, own in estimates
-        if own.mean is not None and own.low is not None
-    ]
-    if not known or bar is None:
-        return ""
-    above = sum(low > bar for _, _, low, _ in known)
-    name, mean, low, high = max(known, key=lambda own: own[1])
-    return (
-        f"{above or 'none'} of {len(known)} (at best {name}: {metric} {figure(mean)}, "
-        f"{percent(confidence)} interval {interval(low, high)}, chance {figure(bar)})"
-    )
-
-
-def _among(system: System) -> Estimate:
-    found = [own.recall for own in system.slices if own.kind == AMONG]
-    return found[0] if found else Estimate(mean=None, low=None, high=None)
 
 
 def _models(systems: Iterable[System]) -> list[str]:

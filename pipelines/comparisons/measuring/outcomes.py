@@ -1,7 +1,7 @@
 """What the runs of a system found: metrics and lists of each test user, joined by id."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -25,31 +25,31 @@ class Outcome:
 
     Attributes:
         group: The system.
-        metrics: Metric to (S, U), S seeds.
+        metrics: Metric of users to (S, U), S seeds.
         lists: (S, U, k) rows of items, best first; -1 where a list is shorter.
-        unseen_hits: (S, U) how many of their test items that nobody took in training users find
-            where these are ranked among themselves; None if no test pair has one.
+        by_item: Metric of items to (S, I) for some I items, the same ones in all outcomes.
     """
 
     group: Group
     metrics: Mapping[str, np.ndarray]
     lists: np.ndarray
-    unseen_hits: np.ndarray | None = None
+    by_item: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The system's."""
         return self.group.name
 
-    def of_users(self, metric: str, seeds: Sequence[int] | None = None) -> np.ndarray:
-        """A metric of each user, (U,), averaged over seeds.
+    def of_units(self, metric: str, seeds: Sequence[int] | None = None) -> np.ndarray:
+        """A metric of each user, (U,), or of each of some items, (I,), averaged over seeds.
 
         Args:
             metric: Which.
             seeds: Which; None for all.
         """
         chosen = [s in (self.group.seeds if seeds is None else seeds) for s in self.group.seeds]
-        return mean_over_seeds(list(self.metrics[metric][chosen]))
+        values = self.metrics[metric] if metric in self.metrics else self.by_item[metric]
+        return mean_over_seeds(list(values[chosen]))
 
 
 @dataclass(frozen=True)

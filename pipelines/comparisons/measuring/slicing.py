@@ -9,11 +9,7 @@ from pipelines.comparisons.contents import Estimate, SliceEstimate
 from pipelines.comparisons.measuring.outcomes import Judges, Outcome
 from pipelines.comparisons.measuring.resampling import Resamples
 from pipelines.comparisons.measuring.slice_kinds import Slices
-from pipelines.comparisons.measuring.unseen import Unseen
 from recommend.slices import member_hits
-
-AMONG = "cold items among themselves"
-UNSEEN = "unseen in training"
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,6 @@ def slice_estimates(
     judges: Judges,
     by_item: Sequence[Slices],
     by_user: Sequence[Slices],
-    unseen: Unseen | None,
     k: int,
     resamples: Resamples,
     confidence: float,
@@ -68,7 +63,6 @@ def slice_estimates(
         judges: The test users.
         by_item: Slices of items.
         by_user: Slices of test users.
-        unseen: The items that nobody took in training, to be ranked among themselves, too.
         k: The cutoff of recall.
         resamples: Of the test users.
         confidence: Of the intervals.
@@ -76,8 +70,6 @@ def slice_estimates(
     counted = [_of_items(slices, outcomes, judges, k) for slices in by_item]
     counted += [_of_users(slices, outcomes, judges, k) for slices in by_user]
     counted = [own for own in counted if (own.pairs > 0).sum() > 1]
-    if unseen is not None and unseen.users.size:
-        counted.append(_among(unseen, outcomes))
     if not counted:
         return {outcome.name: () for outcome in outcomes}
     below = np.concatenate([own.below for own in counted], axis=1)
@@ -117,13 +109,6 @@ def _of_users(slices: Slices, outcomes: Sequence[Outcome], judges: Judges, k: in
         below[:, :, None] * user_recalls(outcome, judges, k).T[:, None, :] for outcome in outcomes
     ]
     return _Counted.of(slices, held_out @ slices.members, below, found)
-
-
-def _among(unseen: Unseen, outcomes: Sequence[Outcome]) -> _Counted:
-    found = [own.unseen_hits.T for own in outcomes if own.unseen_hits is not None]
-    held_out = unseen.held_out[:, None]
-    slices = Slices(AMONG, (UNSEEN,), np.ones((len(unseen.rows), 1), bool))
-    return _Counted.of(slices, held_out.sum(axis=0), held_out, [own[:, None, :] for own in found])
 
 
 def _told(

@@ -1,6 +1,6 @@
 """A system as the document tells it: estimates, slices, lists beyond their hits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,12 @@ from pipelines.comparisons.measuring.slice_kinds import (
     item_slices,
 )
 from pipelines.comparisons.measuring.slicing import slice_estimates
-from pipelines.comparisons.measuring.unseen import Unseen, tells_apart
+from pipelines.comparisons.measuring.unseen import Unseen, cold_recall, tells_apart
 from pipelines.loading import load_store
 from pipelines.workspace import Dataset
 from recommend.features import FeatureStore
+
+AMONG = "cold items among themselves"
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ def build_systems(
     by_item = item_slices(dataset, judges.log, store) + _agreement(plainest, dataset, judges)
     by_user = [activity_slices(judges.log, judges.rows)]
     slices = slice_estimates(
-        outcomes, judges, by_item, by_user, unseen, standard.cutoff, resamples, standard.confidence
+        outcomes, judges, by_item, by_user, standard.cutoff, resamples, standard.confidence
     )
-    test = _estimates(outcomes, resamples, standard.confidence)
+    test = _estimates(outcomes, resamples, standard)
     told = [
         _system(
             outcome,
             test[outcome.name],
-            slices[outcome.name],
+            (*slices[outcome.name], *_among(test[outcome.name], unseen, standard.cutoff)),
             beyond_accuracy(outcome, judges, vectors),
             _scores_unseen(outcome, judges, unseen),
             standard,
@@ -116,22 +118,40 @@ def _system(
 
 
 def _estimates(
-    outcomes: Sequence[Outcome], resamples: Resamples, confidence: float
+    outcomes: Sequence[Outcome], resamples: Resamples, standard: Standard
 ) -> dict[str, dict[str, Estimate]]:
-    metrics = list(outcomes[0].metrics)
-    columns = [outcome.of_users(metric) for outcome in outcomes for metric in metrics]
-    low, high = resamples.means(np.stack(columns, axis=1), confidence)
-    ends = iter(zip(low.tolist(), high.tolist(), strict=True))
-    told: dict[str, dict[str, Estimate]] = {}
-    for outcome in outcomes:
-        told[outcome.name] = {}
-        for metric in metrics:
-            seeds = outcome.metrics[metric].mean(axis=1)
-            bottom, top = next(ends)
+    """Of all metrics: of users by the same resamples as slices, of items by resamples of these."""
+    told: dict[str, dict[str, Estimate]] = {outcome.name: {} for outcome in outcomes}
+    for metric in (*outcomes[0].metrics, *outcomes[0].by_item):
+        columns = np.stack([outcome.of_units(metric) for outcome in outcomes], axis=1)
+        of_users = metric in outcomes[0].metrics
+        drawn = resamples if of_users else Resamples(len(columns), standard.seed)
+        ends = zip(*drawn.means(columns, standard.confidence), strict=True)
+        for outcome, (low, high) in zip(outcomes, ends, strict=True):
+            values = outcome.metrics[metric] if of_users else outcome.by_item[metric]
+            seeds = values.mean(axis=1)
             told[outcome.name][metric] = Estimate(
-                mean=float(seeds.mean()), low=bottom, high=top, seeds=tuple(seeds.tolist())
+                mean=float(seeds.mean()),
+                low=float(low),
+                high=float(high),
+                seeds=tuple(seeds.tolist()),
             )
     return told
+
+
+def _among(
+    test: Mapping[str, Estimate], unseen: Unseen | None, cutoff: int
+) -> Iterator[SliceEstimate]:
+    """Unseen items among themselves as a slice of its own."""
+    estimate = test.get(cold_recall(cutoff))
+    if unseen is not None and estimate is not None:
+        yield SliceEstimate(
+            kind=AMONG,
+            name="unseen in training",
+            members=len(unseen.rows),
+            pairs=len(unseen.users),
+            recall=estimate,
+        )
 
 
 def _scores_unseen(outcome: Outcome, judges: Judges, unseen: Unseen | None) -> bool | None:

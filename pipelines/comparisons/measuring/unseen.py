@@ -17,6 +17,8 @@ from recommend.evaluate import Protocol, seen_items
 from recommend.models import Embeddings
 from recommend.ranking import rank
 
+# Of the test pairs; with fewer unseen items the test is of other items.
+LEAST_SHARE = 0.5
 # Scores looked at until two differ.
 USERS_AT_ONCE = 256
 
@@ -31,6 +33,7 @@ class Unseen:
         users: The test pairs with them: places of users, (n,).
         items: And places among `rows`, (n,).
         n_judges: U.
+        share: Of all test pairs, those with unseen items.
     """
 
     rows: np.ndarray
@@ -38,17 +41,22 @@ class Unseen:
     users: np.ndarray
     items: np.ndarray
     n_judges: int
+    share: float
 
-    @property
-    def held_out(self) -> np.ndarray:
-        """How many of them each test user holds out, (U,)."""
-        return np.bincount(self.users, minlength=self.n_judges)
+    def by_item(self, of_pairs: np.ndarray) -> np.ndarray:
+        """Means over the test pairs of each item that is in one, (T,).
+
+        Args:
+            of_pairs: A number of each test pair, (n,).
+        """
+        _, item, pairs = np.unique(self.items, return_inverse=True, return_counts=True)
+        return np.asarray(np.bincount(item, of_pairs) / pairs)
 
     def chance(self, k: int) -> float:
-        """Recall at k of their pairs, pooled, if they are ranked at random among themselves."""
+        """What `with_unseen` finds on average where they are ranked at random."""
         candidates = len(self.rows) - self.masked.astype(bool).sum(axis=1)
-        found = np.minimum(k / np.maximum(candidates, 1), 1.0) * self.held_out
-        return float(found.sum() / max(self.held_out.sum(), 1))
+        found = np.minimum(k / np.maximum(candidates, 1), 1.0)
+        return float(self.by_item(found[self.users]).mean())
 
 
 def unseen_items(judges: Judges, protocol: Protocol) -> Unseen | None:
@@ -62,7 +70,9 @@ def unseen_items(judges: Judges, protocol: Protocol) -> Unseen | None:
     place_of[rows] = np.arange(len(rows))
     users, items = judges.held_out
     cold = place_of[items] >= 0
-    return Unseen(rows, csr_array(masked), users[cold], place_of[items[cold]], len(judges.rows))
+    share = float(cold.mean()) if cold.size else 0.0
+    masked = csr_array(masked)
+    return Unseen(rows, masked, users[cold], place_of[items[cold]], len(judges.rows), share)
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Chances:
 
     Attributes:
         whole: Mean over test users, from the whole catalogue without what is masked.
-        unseen: Pooled, of unseen items among themselves; None where no test pair has one.
+        unseen: Mean over unseen items, among themselves; None where no test pair has one.
         share: Of the test pairs that are with unseen items.
     """
 
@@ -95,7 +105,7 @@ def chances(judges: Judges, protocol: Protocol, unseen: Unseen | None, k: int) -
     whole = float(np.minimum(k / candidates, 1.0).mean())
     if unseen is None or not unseen.users.size:
         return Chances(whole, None, 0.0)
-    return Chances(whole, unseen.chance(k), len(unseen.users) / len(split.test))
+    return Chances(whole, unseen.chance(k), unseen.share)
 
 
 def tells_apart(run: FinishedRun, judges: Judges, unseen: Unseen) -> bool:
@@ -104,15 +114,22 @@ def tells_apart(run: FinishedRun, judges: Judges, unseen: Unseen) -> bool:
     return any(bool((scores != scores[:, :1]).any()) for scores in _blocks(embeddings))
 
 
-def among(k: int) -> str:
-    """The name of recall at k where unseen items are ranked among themselves."""
-    return f"recall@{k} among cold items"
+def cold_recall(k: int) -> str:
+    """The name of the metric of `with_unseen`."""
+    return f"cold-item recall@{k}"
+
+
+def is_of_cold_items(metric: str) -> bool:
+    """Whether a metric is that of `with_unseen`, whose unit is the item."""
+    return metric.startswith(cold_recall(0).removesuffix("0"))
 
 
 def with_unseen(outcome: Outcome, judges: Judges, unseen: Unseen | None, k: int) -> Outcome:
     """An outcome that knows of unseen items ranked among themselves, too.
 
-    Where every test user holds out one, recall at k of each user becomes a metric like others.
+    Of each item that is in a test pair: the share of those who hold it out in whose first k of the
+    unseen items it is. Items, not users, are the unit: all users are shown nearly the same order
+    of few items, so that an order drawn by chance is good or bad for all of them at once.
 
     Args:
         outcome: Of a system.
@@ -122,22 +139,19 @@ def with_unseen(outcome: Outcome, judges: Judges, unseen: Unseen | None, k: int)
     """
     if unseen is None or not unseen.users.size:
         return outcome
-    hits = np.stack([_found_among(run, judges, unseen, k) for run in outcome.group.runs])
-    if not unseen.held_out.all():
-        return replace(outcome, unseen_hits=hits)
-    metrics = {**outcome.metrics, among(k): hits / unseen.held_out}
-    return replace(outcome, unseen_hits=hits, metrics=metrics)
+    found = np.stack([_found_among(run, judges, unseen, k) for run in outcome.group.runs])
+    return replace(outcome, by_item={cold_recall(k): found})
 
 
 def _found_among(run: FinishedRun, judges: Judges, unseen: Unseen, k: int) -> np.ndarray:
-    """How many of their unseen test items each user finds in the first k of these, (U,)."""
+    """The share of its users that find each tested item in their first k of the unseen, (T,)."""
     embeddings = _of_unseen(run, judges, unseen)
-    asked = np.flatnonzero(unseen.held_out)
+    asked = np.unique(unseen.users)
     lists = rank(embeddings, asked, unseen.masked, min(k, len(unseen.rows))).items
     by_user = np.full((unseen.n_judges, lists.shape[1]), -1)
     by_user[asked] = lists
     hits = (by_user[unseen.users] == unseen.items[:, None]).any(axis=1)
-    return np.bincount(unseen.users, weights=hits, minlength=unseen.n_judges)
+    return unseen.by_item(hits)
 
 
 def _of_unseen(run: FinishedRun, judges: Judges, unseen: Unseen) -> Embeddings:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from pipelines.comparisons.contents import Comparison
+from pipelines.comparisons.measuring.unseen import is_of_cold_items
 from pipelines.comparisons.telling.sheets import (
     Sheet,
     beyond_sheet,
@@ -15,7 +16,7 @@ from pipelines.comparisons.telling.sheets import (
     slice_sheets,
     systems_sheet,
 )
-from pipelines.comparisons.words import percent
+from pipelines.comparisons.words import counted, figure, percent
 
 
 def markdown(comparison: Comparison) -> str:
@@ -64,16 +65,20 @@ def _section(sheet: Sheet, how: str = "", level: int = 2) -> Iterator[str]:
 
 def _opening(comparison: Comparison) -> str:
     made = f", made {comparison.made}" if comparison.made else ""
+    failed = counted(len(comparison.failures), "cell")
     return (
         f"Data set {comparison.dataset}, split {comparison.split}, protocol "
         f"**{comparison.protocol}**, {comparison.users:,} test users{made}."
+        + (f" **{failed} gave no result**: see the end." if comparison.failures else "")
     )
 
 
 def _how_systems(comparison: Comparison) -> str:
+    unequal = len({own.seeds for own in comparison.systems}) > 1
     return (
         f"Means over users, of means over seeds; {percent(comparison.confidence)} intervals by "
         "bootstrap over users. They do not cover how much seeds differ: the next column tells that."
+        + (UNEQUAL if unequal else "")
     )
 
 
@@ -81,8 +86,10 @@ def _how_contrasts(comparison: Comparison) -> str:
     asked = " ".join(f"*{name}*: {words}" for name, words in questions_told(comparison))
     return (
         f"{asked} Paired by user, seeds averaged before; p by {comparison.test}, corrected (Holm) "
-        "for all contrasts of this table. d_z is the mean difference by its standard deviation; "
-        "the last column says in how many seeds the difference has the sign of the mean."
+        "for all contrasts of this table. A gain or a loss is told where the corrected p is at "
+        f"most {figure(1 - comparison.confidence, 2)} and all seeds have its sign: the last column "
+        "says how many have. d_z is the mean difference by its standard deviation."
+        + (BY_ITEM if any(is_of_cold_items(own.metric) for own in comparison.contrasts) else "")
     )
 
 
@@ -94,6 +101,17 @@ def _how_slices(comparison: Comparison) -> str:
     )
 
 
+UNEQUAL = (
+    " Systems differ in their seeds; contrasts are of those that both have, so that they may not "
+    "be the differences of this table."
+)
+BY_ITEM = (
+    " Cold-item recall: of items that nobody took in training, ranked among themselves, the share "
+    "of those who hold an item out in whose list it is; its mean is over items, and it is paired "
+    "by item. All users are shown nearly the same order of these few items, so that tests by user "
+    "find differences between orders drawn by chance, too: only what is paired by item holds for "
+    "other items."
+)
 HOW_BEYOND = (
     "Coverage: share of the catalogue in some list. Gini: 0 if all items are listed equally often. "
     "Novelty: mean surprise in bits. Popularity: mean number of users who took a listed item. "

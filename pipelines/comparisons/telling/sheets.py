@@ -71,7 +71,7 @@ def contrasts_sheet(comparison: Comparison) -> Sheet:
             "p": p_value(own.p).removeprefix("p "),
             "corrected": p_value(own.p_corrected).removeprefix("p "),
             "d_z": figure(own.effect, 2),
-            "users better / worse": f"{own.better:.0%} / {own.worse:.0%}",
+            "better / worse": f"{own.better:.0%} / {own.worse:.0%}",
             "seeds": agreement(own, systems).shown,
         }
         for own in comparison.contrasts

@@ -1,75 +1,12 @@
 """Answers: sentences from contrasts that are written by hand."""
 
+from statistics import NormalDist
+
 import pytest
+from support.contrasts import KINDS, NO_CHANCE, compared, contrast, system
 
 from pipelines.comparisons.concluding.answering import answers
-from pipelines.comparisons.contents import (
-    QUESTIONS,
-    Comparison,
-    Contrast,
-    Estimate,
-    SliceEstimate,
-    System,
-)
-from pipelines.comparisons.measuring.unseen import Chances
-from pipelines.comparisons.words import figure, listed, p_value, percent
-
-KINDS = {"offline": "modality-specific", "clip": "large multimodal", "ft": "modality-specific"}
-NO_CHANCE = Chances(whole=0.02, unseen=None, share=0.0)
-
-
-def system(name, seeds=(0.3,), scores_unseen=None, slices=()):
-    model, features, *regime = name.split(" · ")
-    control = {"random": "random", "shuffled:offline": "shuffled"}.get(features)
-    estimate = Estimate(mean=sum(seeds) / len(seeds), low=0.2, high=0.4, seeds=seeds)
-    return System(
-        name=name,
-        model=model,
-        features=features,
-        regime=regime[0] if regime else "frozen",
-        control=control,
-        scores_unseen=scores_unseen,
-        runs=tuple(f"r{n}" for n in range(len(seeds))),
-        seeds=tuple(range(len(seeds))),
-        epochs=(3,) * len(seeds),
-        seconds=(1.0,) * len(seeds),
-        test={"recall@20": estimate},
-        slices=slices,
-    )
-
-
-def contrast(question, ours, theirs, difference, corrected=0.5, half=0.006):
-    return Contrast(
-        question=question,
-        ours=ours,
-        theirs=theirs,
-        metric="recall@20",
-        difference=difference,
-        low=difference - half,
-        high=difference + half,
-        p=corrected / 2,
-        p_corrected=corrected,
-        effect=0.1,
-        better=0.3,
-        worse=0.2,
-    )
-
-
-def compared(contrasts, systems=(), split="random"):
-    names = dict.fromkeys(name for one in contrasts for name in (one.ours, one.theirs))
-    known = {own.name: own for own in systems}
-    return Comparison(
-        name="c",
-        dataset="d",
-        split=split,
-        protocol="strict",
-        users=100,
-        primary="recall@20",
-        confidence=0.95,
-        test="randomisation",
-        systems=tuple(known.get(name) or system(name) for name in {**names, **known}),
-        contrasts=tuple(contrasts),
-    )
+from pipelines.comparisons.contents import QUESTIONS
 
 
 def answer(question, contrasts, systems=()):
@@ -117,6 +54,9 @@ def test_no_difference_at_all_is_as_much():
     )
 
 
+MODELS = [f"{letter} · offline" for letter in "bcdefghij"]
+
+
 def tuned(model, difference, corrected):
     return contrast("fine-tuning", f"{model} · ft", f"{model} · offline", difference, corrected)
 
@@ -145,7 +85,7 @@ def test_where_no_model_differs_the_widest_interval_is_told():
     assert answer("fine-tuning", own) == (
         f"{START}show no difference beyond chance in both models (vbpr, bm3); the largest "
         "difference is -.0040 recall@20 of bm3 · ft against bm3 · offline (95 % interval "
-        "-.0100 to .0020, corrected p 1.00, one seed), and one of less than about .0060 could have "
+        "-.0100 to .0020, corrected p 1.00, one seed), and one of less than about .0069 could have "
         "gone unseen."
     )
 
@@ -160,7 +100,7 @@ def test_all_models_alike_are_all():
 def test_one_model_with_several_contrasts_can_gain_and_lose():
     own = [
         contrast("encoder", "vbpr · clip", "vbpr · offline", 0.03, 0.001),
-        contrast("encoder", "vbpr · clip", "vbpr · offline", -0.03, 0.001),
+        contrast("encoder", "vbpr · clip", "vbpr · ft", -0.03, 0.001),
     ]
     assert "gain in one setting and lose in another with the one model compared, vbpr;" in answer(
         "encoder", own
@@ -175,8 +115,75 @@ def test_seeds_that_do_not_agree_are_told():
         system("bm3 · offline", (0.3, 0.3, 0.3)),
     ]
     told = answer("fine-tuning", [tuned("vbpr", 0.063, 0.001), tuned("bm3", 0.03, 0.001)], systems)
-    assert "gain in both models (vbpr, in 2 of 3 seeds; bm3);" in told
-    assert "corrected p .001, in 2 of 3 seeds)" in told
+    assert told.startswith(
+        f"{START}gain in 1 of 2 models (bm3) and show a difference that seeds do not agree on in 1 "
+        "(vbpr); the largest gain is +.0300"
+    )
+    alone = answer("fine-tuning", [tuned("vbpr", 0.063, 0.001)], systems[:2])
+    assert alone.endswith(
+        "corrected p .001, in 2 of 3 seeds): a difference that only 2 of 3 seeds agree on."
+    )
+
+
+def test_systems_without_a_common_seed_say_so():
+    ours, theirs = system("vbpr · ft", (0.4,)), system("vbpr · offline", (0.3,))
+    theirs = theirs.model_copy(update={"seeds": (7,)})
+    told = answer("fine-tuning", [tuned("vbpr", 0.1, 0.001)], [ours, theirs])
+    assert told.endswith("corrected p .001, no seed in common): a gain beyond chance.")
+
+
+def test_a_gain_of_some_feature_sets_is_counted():
+    own = [
+        contrast("model", f"vbpr · {features}", "lightgcn · none", 0.01, corrected)
+        for features, corrected in (("a", 0.001), ("b", 1.0), ("c", 0.9))
+    ]
+    assert "gain with the one model compared, vbpr, in 1 of 3 settings;" in answer("model", own)
+
+
+def test_nothing_that_differs_is_told_as_such():
+    same = {"half": 0.0, "better": 0.0, "worse": 0.0}
+    own = [
+        contrast("end-to-end", f"{m} · ft · end-to-end", f"{m} · ft", 0.0, 1.0, **same)
+        for m in ("a", "b")
+    ]
+    assert answer("end-to-end", own[:1]) == (
+        "a · ft · end-to-end has as much recall@20 as a · ft (95 % interval .0000 to .0000, "
+        "corrected p 1.00, one seed): both find exactly the same."
+    )
+    assert answer("end-to-end", own).endswith("(a, b); both find exactly the same.")
+
+
+def test_what_could_not_be_seen_is_of_the_corrected_level():
+    own = [tuned("vbpr", 0.004, 0.5), *(contrast("model", f"{n}", "x · none", 0.1) for n in MODELS)]
+    wider = NormalDist().inv_cdf(0.025 / 10) / NormalDist().inv_cdf(0.025)
+    assert f"less than about {0.006 * wider:.4f} could".replace(" 0.", " .") in answer(
+        "fine-tuning", own
+    )
+    # What was found and not proven could have gone unseen.
+    large = [tuned("vbpr", 0.02, 0.5)]
+    assert "one of less than about .0200 could" in answer("fine-tuning", large)
+
+
+def test_ranks_and_mean_that_disagree_conclude_nothing():
+    own = contrast("fine-tuning", "vbpr · ft", "vbpr · offline", 0.02, 0.003, one_sign=False)
+    assert answer("fine-tuning", [own]).endswith(
+        ": the mean and the ranks point in opposite ways, so that neither is concluded."
+    )
+
+
+def test_contrasts_by_another_metric_have_answers_of_their_own():
+    own = tuned("vbpr", 0.03, 0.9)
+    cold = own.model_copy(update={"metric": "cold-item recall@20", "p_corrected": 0.001})
+    comparison = compared([own, cold], [], "item-cold")
+    test = {"cold-item recall@20": comparison.systems[0].test["recall@20"]}
+    systems = [s.model_copy(update={"test": {**s.test, **test}}) for s in comparison.systems]
+    for place, mean in enumerate((0.3, 0.4)):
+        assert systems[place].name == ("vbpr · offline", "vbpr · ft")[place]
+        systems[place].test["cold-item recall@20"] = system("a · b", (mean,)).test["recall@20"]
+    told = answers(comparison.model_copy(update={"systems": tuple(systems)}), KINDS, NO_CHANCE)
+    assert told[-1].question == "Does fine-tuning the encoder help? (cold-item recall@20)"
+    assert told[-1].sentence.endswith("corrected p .001, one seed): a gain beyond chance.")
+    assert "no difference beyond chance" in told[2].sentence
 
 
 def test_content_is_decided_by_the_hardest_control():
@@ -185,11 +192,14 @@ def test_content_is_decided_by_the_hardest_control():
         contrast("content", "vbpr · offline", "vbpr · random", 0.002, 0.9),
         contrast("content", "bm3 · offline", "bm3 · shuffled:offline", 0.04, 0.001),
         contrast("content", "bm3 · offline", "bm3 · random", 0.05, 0.001),
+        # The smaller gain is proven, the larger one is not: this control is not beaten.
+        contrast("content", "mgcn · offline", "mgcn · shuffled:offline", 0.010, 0.001),
+        contrast("content", "mgcn · offline", "mgcn · random", 0.011, 0.5),
     ]
     told = answer("content", own)
     assert told.startswith(
-        "Against the harder of their controls, real features gain in 1 of 2 models (bm3) and show "
-        "no difference beyond chance in 1 (vbpr); the largest gain is +.0400"
+        "Against the harder of their controls, real features gain in 1 of 3 models (bm3) and show "
+        "no difference beyond chance in 2 (vbpr, mgcn); the largest gain is +.0400"
     )
     # Other features' shuffled vectors are no control of these.
     other = contrast("content", "vbpr · clip", "vbpr · shuffled:offline", 0.3, 0.001)
@@ -228,8 +238,8 @@ def test_only_the_regime_with_a_gradient_answers():
 def test_the_best_without_features_is_named():
     own = [contrast("model", f"{m} · offline", "lightgcn · none", 0.02, 0.001) for m in ("a", "b")]
     assert answer("model", own).startswith(
-        "Against lightgcn · none, the best that sees interactions only, multimodal recommenders "
-        "with real features gain in both models (a, b);"
+        "Against lightgcn · none, on validation the best that sees interactions only, multimodal "
+        "recommenders with real features gain in both models (a, b);"
     )
 
 
@@ -256,79 +266,3 @@ def test_questions_that_were_not_asked_say_what_to_run(question, systems, words)
     told = answer(question, [], [system(name) for name in systems])
     assert told.startswith("Not asked: ")
     assert words in told
-
-
-def among(mean, low, high):
-    own = Estimate(mean=mean, low=low, high=high, seeds=(mean,))
-    kind = "cold items among themselves"
-    return (SliceEstimate(kind=kind, name="unseen", members=9, pairs=20, recall=own),)
-
-
-def test_unseen_items_have_an_answer_where_the_test_is_of_them():
-    systems = [
-        system("vbpr · offline", (0.3,), True, among(0.25, 0.2, 0.3)),
-        system("bm3 · offline", (0.1,), True, among(0.12, 0.08, 0.16)),
-        system("bm3 · random", (0.1,), True, among(0.5, 0.4, 0.6)),
-        system("lightgcn · none", (0.0,), False),
-    ]
-    comparison = compared([], systems, "item-cold")
-    told = answers(comparison, KINDS, Chances(whole=0.21, unseen=0.1, share=1.0))[-1]
-    assert told.question == "Can items be recommended that nobody took in training?"
-    assert told.sentence == (
-        "2 of 3 models tell such items apart (bm3, vbpr), lightgcn cannot; of systems with real "
-        "features 1 of 2 (at best vbpr · offline: recall@20 .2500, 95 % interval .2000 to .3000, "
-        "chance .1000) rank them better than chance among themselves, and none of 2 (at best vbpr "
-        "· offline: recall@20 .3000, 95 % interval .2000 to .4000, chance .2100) in lists of the "
-        "whole catalogue."
-    )
-    early = system("bm3 · offline", (0.1,), True, among(0.12, 0.08, 0.16))
-    systems[1] = early.model_copy(update={"epochs": (1,)})
-    first = compared([], systems, "item-cold")
-    again = answers(first, KINDS, Chances(whole=0.21, unseen=0.1, share=1.0))[-1].sentence
-    more = "; 1 of 2 was best in the first epoch, in all seeds."
-    assert again == told.sentence.removesuffix(".") + more
-    few = Chances(whole=0.02, unseen=0.1, share=0.2)
-    assert len(answers(comparison, KINDS, few)) == len(QUESTIONS)
-
-
-@pytest.mark.parametrize(
-    ("able", "unable", "words"),
-    [
-        ([], ["lightgcn"], "None of the models compared tells such items apart."),
-        (["vbpr"], [], "The one model compared tells such items apart;"),
-        (["vbpr", "bm3"], [], "Both models tell such items apart;"),
-        (
-            ["vbpr"],
-            ["bpr", "lightgcn"],
-            "1 of 3 models tells such items apart (vbpr), bpr and ",
-        ),
-    ],
-    ids=["none", "one", "all", "some"],
-)
-def test_who_tells_unseen_items_apart(able, unable, words):
-    systems = [system(f"{m} · offline", (0.3,), True, among(0.2, 0.1, 0.3)) for m in able]
-    systems += [system(f"{m} · none", (0.0,), False) for m in unable]
-    comparison = compared([], systems, "item-cold")
-    told = answers(comparison, KINDS, Chances(0.02, 0.1, 1.0))[-1]
-    assert told.sentence.startswith(words)
-
-
-def test_figures_as_they_stand_in_sentences():
-    assert [figure(x) for x in (0.1234, -0.002, 1.0, -0.00001, 0, None)] == [
-        ".1234",
-        "-.0020",
-        "1.0000",
-        ".0000",
-        ".0000",
-        "–",
-    ]
-    assert [figure(x, 2, signed=True) for x in (0.1, -12.345, 0.001)] == ["+.10", "-12.35", ".00"]
-    assert [p_value(p) for p in (0.31, 0.0996, 0.0006, 0.0004, 1.0)] == [
-        "p .31",
-        "p .100",
-        "p < .001",
-        "p < .001",
-        "p 1.00",
-    ]
-    assert [percent(x) for x in (0.95, 0.999, 0.9)] == ["95 %", "99.9 %", "90 %"]
-    assert [listed(list(x)) for x in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]

@@ -12,6 +12,7 @@ from support.compared import knowing, log_rows, market, noise, put_run
 from extract.errors import UserError
 from pipelines.comparisons.contents import Comparison, Failure
 from pipelines.comparisons.judging import JudgeOptions, judge
+from pipelines.loading import load_log
 
 
 def judged(workspace, folders, failures=(), **options):
@@ -111,6 +112,45 @@ def test_holm_is_over_all_contrasts_of_the_document(whole):
     assert len(p) == 15
     corrected = multipletests(p, method="holm")[1]
     assert [c.p_corrected for c in whole.contrasts] == pytest.approx(corrected.tolist())
+
+
+def test_others_are_set_against_the_best_without_features_on_validation(shop):
+    """Not on the test: chosen by it, the best of alike systems would be the luckiest."""
+    log = load_log(shop.dataset(None))
+    validation, test = log.split.validation, log.split.test
+    best_of_test = noise(1)
+    best_of_test[test.users, test.items] += 100
+    best_of_validation = noise(2)
+    best_of_validation[validation.users, validation.items] += 100
+    folders = [
+        put_run(shop, best_of_test),
+        put_run(shop, best_of_validation, "popularity"),
+        put_run(shop, noise(3), "vbpr", "pair"),
+    ]
+    assert pairs(judged(shop, folders), "model") == {("vbpr · pair", "popularity · none")}
+
+
+def test_where_the_test_is_of_cold_items_they_are_contrasted_by_item(tmp_path):
+    rows = [(u, i, s) for u, i, s in log_rows(cold=12) if s != "test" or int(i[1:]) >= 28]
+    shop = market(tmp_path, rows)
+    log = load_log(shop.dataset(None))
+    right, test = noise(0), log.split.test
+    right[test.users, test.items] += 100
+    folders = [
+        put_run(shop, right if features == "good" else noise(seed), "vbpr", features, seed=seed)
+        for features in ("good", "random")
+        for seed in (0, 1)
+    ]
+    comparison = judged(shop, [*folders, put_run(shop, noise(5))], primary="recall@5")
+    (own,) = [c for c in comparison.contrasts if c.metric == "cold-item recall@5"]
+    assert (own.question, own.ours, own.theirs) == ("content", "vbpr · good", "vbpr · random")
+    test_of = {s.name: s.test["cold-item recall@5"] for s in comparison.systems}
+    assert test_of["vbpr · good"].mean == 1.0
+    assert own.difference == pytest.approx(1 - test_of["vbpr · random"].mean)
+    # Twelve items are unseen, of which every other one is held out for the test: six, of one sign.
+    assert own.p == pytest.approx(2 / 2**6)
+    assert (own.better, own.worse) == (1.0, 0.0)
+    assert comparison.answers[-1].question.endswith("(cold-item recall@5)")
 
 
 def test_wilcoxon_is_that_of_scipy(shop):
