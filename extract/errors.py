@@ -16,6 +16,10 @@ class UserError(Exception):
     """
 
 
+class BusyError(UserError):
+    """Another process has what is needed; later it may be free."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], remedy: str = "") -> UserError:
     """An error for a name that is in no table, with the nearest known name and the whole list.
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from extract.errors import UserError
+from extract.errors import BusyError
 from extract.files import is_running
 
 
@@ -59,11 +59,11 @@ class Holder:
         return f"{self.process} on {self.host} since {since}"
 
 
-def refusal(folder: Path, holder: Holder | None) -> UserError:
+def refusal(folder: Path, holder: Holder | None) -> BusyError:
     """The error for a folder that another process is writing."""
     who = f"another process ({holder})" if holder else "another process"
     doing = holder.doing if holder else "writing"
-    return UserError(f"{who} is {doing} {folder}; wait until it has ended, or end it")
+    return BusyError(f"{who} is {doing} {folder}; wait until it has ended, or end it")
 
 
 def _process_space() -> str:

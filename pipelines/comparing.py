@@ -1,9 +1,8 @@
 """``mmrec-compare``: a grid of runs, trained as far as they are missing, and judged."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +10,8 @@ from extract.errors import UserError
 from extract.files import replacing
 from extract.locking import locked
 from pipelines.cli import common_options
-from pipelines.comparisons.contents import Comparison, write_comparison
+from pipelines.comparisons.contents import COMPARISON, Comparison, write_comparison
+from pipelines.comparisons.planning.command_line import command_of
 from pipelines.comparisons.planning.compare_config import CompareConfig, JudgeConfig, PickedConfig
 from pipelines.comparisons.planning.grid import Cell, cells, left_out, real_features
 from pipelines.comparisons.planning.picking import picked_runs
@@ -21,8 +21,11 @@ from pipelines.comparisons.running.working import Place, Work, Worked
 from pipelines.config import options_of, resolve, write_toml
 from pipelines.devices import resolve_device
 from pipelines.loading import load_log, log_digests
-from pipelines.progress import Reporter, print_table
+from pipelines.progress import Reporter
 from pipelines.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipelines.comparisons.judging import JudgeOptions
 
 CONFIG, DOCUMENT = "config.toml", "comparison.md"
 ON_INTERRUPT = "the same mmrec-compare command goes on, and keeps finished runs"
@@ -52,10 +55,11 @@ def run(config: CompareConfig, workspace: Workspace, reporter: Reporter) -> Comp
     with locked(folder, "making the comparison"):
         for line in left_out(config):
             reporter.say(line)
-        write_toml(folder / CONFIG, config, f"mmrec-compare --config {folder / CONFIG}")
+        _write_config(folder, config)
         place = Place(workspace, folder, log_digests(load_log(dataset)))
         worked = train_cells(config, grid, place, reporter)
         if not worked.runs:
+            _write_failures(worked, config, dataset.name, workspace)
             raise UserError(
                 f"none of {len(grid)} cells has a result; the first one, "
                 f"{worked.failures[0].cell}: {worked.failures[0].error}"
@@ -84,7 +88,7 @@ def train_cells(
     options = SearchOptions(trials=config.trials) if config.trials else None
     count = Count(len(grid), processes)
     try:
-        with Pool(processes, threads) as pool:
+        with Pool(processes, threads, reporter.say) as pool:
             work = Work(place, pool, count, config.primary, reporter)
             work.begin(grid, options)
             return work.finish()
@@ -112,35 +116,6 @@ def run_on(
         return _judge(Worked(runs), config, dataset, workspace, reporter, command)
 
 
-def command_of(config: JudgeConfig, words: Sequence[str] = ()) -> str:
-    """The command that makes a comparison again, with all that is not a default.
-
-    Args:
-        config: Its settings.
-        words: Further ones, such as names of runs.
-    """
-    told = ["mmrec-compare", *words]
-    usual = type(config)().model_dump(mode="json")
-    for name, value in config.model_dump(mode="json").items():
-        if value == usual[name]:
-            continue
-        option = name.replace("_", "-")
-        if isinstance(value, dict):
-            own = usual[name] or {}
-            changed = {key: each for key, each in value.items() if own.get(key) != each}
-            told += [f"--set={name}.{key}={_as_toml(each)}" for key, each in changed.items()]
-        elif isinstance(value, bool):
-            told.append(f"--{'' if value else 'no-'}{option}")
-        else:
-            shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            told += [f"--{option}", shown]
-    return shlex.join(told)
-
-
-def _as_toml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _judge(
     worked: Worked,
     config: JudgeConfig,
@@ -149,12 +124,20 @@ def _judge(
     reporter: Reporter,
     command: str = "",
 ) -> Comparison:
-    """Judge, and write what came of it; the numbers last."""
-    from pipelines.comparisons.judging import JudgeOptions, judge
-    from pipelines.comparisons.telling.markdown import markdown
+    """Judge, and write what came of it."""
+    from pipelines.comparisons.judging import judge
 
     reporter.say(f"judging {len(worked.runs)} runs")
-    options = JudgeOptions(
+    options = _options(worked, config, command)
+    comparison = judge(workspace, dataset, worked.runs, worked.failures, options)
+    _write(comparison, workspace)
+    return comparison
+
+
+def _options(worked: Worked, config: JudgeConfig, command: str = "") -> "JudgeOptions":
+    from pipelines.comparisons.judging import JudgeOptions
+
+    return JudgeOptions(
         name=config.name,
         primary=config.primary,
         confidence=config.confidence,
@@ -162,40 +145,36 @@ def _judge(
         command=command or command_of(config),
         searched=worked.searched,
     )
-    comparison = judge(workspace, dataset, worked.runs, worked.failures, options)
-    folder = workspace.new_comparison(dataset, config.name)
+
+
+def _write(comparison: Comparison, workspace: Workspace) -> None:
+    """The document, and the numbers last."""
+    from pipelines.comparisons.telling.markdown import markdown
+
+    folder = workspace.new_comparison(comparison.dataset, comparison.name)
     with replacing(folder / DOCUMENT) as temporary:
         temporary.write_text(markdown(comparison), encoding="utf-8")
     write_comparison(folder, comparison)
-    return comparison
 
 
-def print_comparison(comparison: Comparison) -> None:
-    """Tables and answers, on stdout."""
-    from pipelines.comparisons.telling.sheets import contrasts_sheet, published_sheet, systems_sheet
-
-    for make in (systems_sheet, contrasts_sheet, published_sheet):
-        sheet = make(comparison)
-        if sheet.rows:
-            click.echo(f"{sheet.title}:")
-            print_table(sheet.table())
-            click.echo()
-    for answer in comparison.answers:
-        click.echo(f"{answer.question} {answer.sentence}")
+def _write_config(folder: Path, config: CompareConfig) -> None:
+    """Write the grid's settings, and take away what was concluded under other ones."""
+    path = folder / CONFIG
+    before = path.read_bytes() if path.is_file() else None
+    write_toml(path, config, f"mmrec-compare --config {path}")
+    if before is not None and before != path.read_bytes():
+        for name in (COMPARISON, DOCUMENT):
+            (folder / name).unlink(missing_ok=True)
 
 
-def _warn(comparison: Comparison) -> None:
-    """Tell, also when quiet, which cells are missing."""
-    failures = comparison.failures
-    if not failures:
-        return
-    names = ", ".join(failure.cell for failure in failures)
-    many = "cells have" if len(failures) > 1 else "cell has"
-    click.echo(
-        f"warning: {len(failures)} {many} no result: {names}; the first one: "
-        f"{failures[0].error}; the same command tries them again, and keeps the others",
-        err=True,
-    )
+def _write_failures(
+    worked: Worked, config: CompareConfig, dataset: str, workspace: Workspace
+) -> None:
+    """A comparison of nothing, so that what failed is not told in the terminal alone."""
+    from pipelines.comparisons.judging import of_failures
+
+    options = _options(worked, config)
+    _write(of_failures(workspace, dataset, worked.failures, options, config.protocol), workspace)
 
 
 @click.command()
@@ -227,12 +206,15 @@ def command(
     mmrec-compare 'vbpr-*' freedom-offline-s0 --name mine    (runs that are there, no training)
 
     With --trials each system's settings are searched first, with the first seed and without the
-    test interactions, and frozen in chosen/ before any of its cells is trained.
+    test interactions, and frozen in chosen/ before any of its cells is trained. Regimes with an
+    encoder in the loop take what was chosen for the same features frozen.
 
     The comparison lies in comparisons/DATASET/NAME: comparison.json, comparison.md, and the outcome
     of every cell in cells.jsonl. mmrec-report makes a page of it. mmrec-train --help lists what
     can be set.
     """
+    from pipelines.comparisons.telling.terminal import print_comparison, warn
+
     workspace, reporter = Workspace(root), Reporter(quiet)
     if runs:
         _check_of_runs(given)
@@ -242,7 +224,7 @@ def command(
         grid = resolve(CompareConfig, given, config_file, sets)
         comparison = run(grid, workspace, reporter)
     print_comparison(comparison)
-    _warn(comparison)
+    warn(comparison)
     click.echo(workspace.new_comparison(comparison.dataset, comparison.name))
 
 

@@ -145,10 +145,47 @@ def judge(
             "published figures": reason,
         },
         command=options.command,
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        made=_now(),
     )
     kinds = {name: known.kind for name, known in sets.items()}
     return comparison.model_copy(update={"answers": answers(comparison, kinds, chance)})
+
+
+def of_failures(
+    workspace: Workspace,
+    dataset: str,
+    failures: Sequence[Failure],
+    options: JudgeOptions,
+    protocol: str,
+) -> Comparison:
+    """A comparison in which no cell has a result.
+
+    Args:
+        workspace: Where the data set lies.
+        dataset: On what they were to be trained.
+        failures: The cells.
+        options: How to judge.
+        protocol: Of the cells.
+    """
+    description = describe(workspace.dataset(dataset))
+    return Comparison(
+        name=options.name,
+        dataset=dataset,
+        split=split_name(description),
+        protocol=protocol,
+        users=0,
+        primary=options.primary,
+        confidence=options.confidence,
+        test=options.test,
+        systems=(),
+        failures=tuple(failures),
+        command=options.command,
+        made=_now(),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _check(options: JudgeOptions) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extract.errors import UserError
+from pipelines.comparisons.notes import NotingReporter
 from pipelines.comparisons.running.pool import Pool
 
 
@@ -17,6 +18,15 @@ class Square:
 
     def __call__(self):
         return self.number**2
+
+
+@dataclass(frozen=True)
+class Say:
+    text: str
+
+    def __call__(self):
+        NotingReporter().say(self.text)
+        return f"said {self.text}"
 
 
 @dataclass(frozen=True)

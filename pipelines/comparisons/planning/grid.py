@@ -72,7 +72,9 @@ def cells(config: CompareConfig, workspace: Workspace) -> list[Cell]:
         raise UserError(f"no cell is left of this grid; {'; '.join(left_out(config))}")
     seeds = dict.fromkeys(config.seeds)
     seeded = (each.model_copy(update={"seed": seed}) for seed in seeds for each in systems)
-    return [Cell(with_names(each, workspace)) for each in seeded]
+    grid = [Cell(with_names(each, workspace)) for each in seeded]
+    _check_names(grid)
+    return grid
 
 
 def real_features(grid: Iterable[Cell]) -> tuple[str, ...]:
@@ -92,6 +94,19 @@ def left_out(config: CompareConfig) -> list[str]:
     if not others or not idle:
         return []
     return [f"{' and '.join(idle)} learn nothing, so the grid has no {' or '.join(others)} of them"]
+
+
+def _check_names(grid: Sequence[Cell]) -> None:
+    """Refuse cells of which two would be one run, as those of ``shuffled:x`` and ``shuffled-x``."""
+    by_name: dict[str, Cell] = {}
+    for cell in grid:
+        other = by_name.setdefault(cell.name, cell)
+        if other is not cell:
+            raise UserError(
+                f"the features {other.config.features!r} and {cell.config.features!r} would give "
+                f"runs of one name, {cell.name}; extract one of them under another name, or leave "
+                "it out"
+            )
 
 
 def _check(config: CompareConfig) -> None:

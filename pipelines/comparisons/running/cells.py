@@ -3,19 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any, Literal
 
-from extract.errors import UserError
+from extract.errors import BusyError, UserError
 from extract.files import digest
 from extract.manifest import Manifest
 from pipelines import training
 from pipelines.checkpoints import Checkpoint
 from pipelines.progress import Reporter
 from pipelines.run_config import RunConfig, read_run_config
-from pipelines.runs import CHECKPOINT, CONFIG, METRICS, read_metrics
-from pipelines.workspace import RANDOM, SHUFFLED, Dataset, Workspace
+from pipelines.runs import CHECKPOINT, CONFIG, METRICS, PER_USER, RECOMMENDATIONS, read_metrics
+from pipelines.workspace import RANDOM, SHUFFLED, Dataset, Workspace, read_table
 
-Status = Literal["done", "kept", "resumed"]
+Status = Literal["done", "kept", "resumed", "busy"]
+# Seconds between two looks at a run that another process is making.
+PAUSE = 2.0
 Digests = Mapping[str, str]
 
 
@@ -24,8 +27,8 @@ class Trained:
     """A cell with a result.
 
     Attributes:
-        status: How it came to it.
-        metrics: Its metrics.json.
+        status: How it came to it; busy if another process is at it.
+        metrics: Its metrics.json; empty if busy.
     """
 
     status: Status
@@ -40,23 +43,35 @@ class TrainCell:
         config: The run's settings, with all names.
         root: The workspace's folder.
         log: Digests of the data set's log as it is now.
+        patient: Whether to wait for another process that is at it.
     """
 
     config: RunConfig
     root: Path
     log: Digests
+    patient: bool = False
 
     def __call__(self) -> Trained:
-        """Train, unless somebody has done so.
+        """Train, unless somebody has done so or is at it.
 
         Raises:
-            UserError: As `pipelines.training.run`.
+            UserError: As `pipelines.training.run`, or the results of a finished run are torn.
         """
+        while True:
+            try:
+                return self._train()
+            except BusyError:
+                if not self.patient:
+                    return Trained("busy", {})
+                sleep(PAUSE)
+
+    def _train(self) -> Trained:
         workspace, quiet = Workspace(self.root), Reporter(quiet=True)
+        path = run_folder(self.config, workspace)
         metrics = finished(self.config, workspace, self.log)
         if metrics is not None:
+            check_results(path)
             return Trained("kept", metrics)
-        path = run_folder(self.config, workspace)
         if _is_begun(path, self.config, self.log):
             return Trained("resumed", training.resume(path, workspace, quiet).metrics)
         return Trained("done", training.run(self.config, workspace, quiet).metrics)
@@ -88,6 +103,22 @@ def finished(config: RunConfig, workspace: Workspace, log: Digests) -> Mapping[s
     features = _features_digest(config, workspace.dataset(config.dataset), metrics["modalities"])
     expected = {**log, **({"features": features} if features else {})}
     return metrics if expected.items() <= metrics["digests"].items() else None
+
+
+def check_results(path: Path) -> None:
+    """Refuse a finished run whose result tables are not whole.
+
+    Raises:
+        UserError: One is missing or torn.
+    """
+    for name in (PER_USER, RECOMMENDATIONS):
+        try:
+            read_table(path / name, ["user_id"])
+        except UserError as error:
+            raise UserError(
+                f"the run is finished, but {path / name} is missing or torn; delete {path}, and "
+                "the same command trains it again"
+            ) from error
 
 
 def _has_settings(path: Path, config: RunConfig) -> bool:

@@ -7,13 +7,13 @@ task with it and nothing else: another one takes its place.
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any
 
-from pipelines.comparisons.running.workers import THREADS, Answer, Task, Worker
+from pipelines.comparisons.running.workers import THREADS, Answer, Note, Task, Worker
 
 
 def share_of_cores(wanted: int | None, tasks: int) -> tuple[int, int]:
@@ -61,10 +61,13 @@ class Pool:
     Args:
         processes: How many at most; they are started as there are tasks for them.
         threads: Of each process.
+        on_note: Is told what tasks say while they are done.
     """
 
-    def __init__(self, processes: int, threads: int) -> None:
-        self._processes, self._threads = processes, threads
+    def __init__(
+        self, processes: int, threads: int, on_note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._processes, self._threads, self._on_note = processes, threads, on_note
         self._waiting: deque[Task] = deque()
         self._workers: list[Worker] = []
 
@@ -94,7 +97,12 @@ class Pool:
             if not busy:
                 return
             for connection in wait(list(busy)):
-                yield self._outcome(busy[connection])  # type: ignore[index]
+                worker = busy[connection]  # type: ignore[index]
+                answer = worker.answer()
+                if isinstance(answer, Note):
+                    self._on_note(answer.text)
+                else:
+                    yield self._outcome(worker, answer)
 
     def _hand_out(self) -> None:
         idle = [worker for worker in self._workers if worker.task is None]
@@ -105,10 +113,9 @@ class Pool:
             # A process that died while it was idle is found out as one that dies of its task.
             idle.pop().begin(self._waiting.popleft())
 
-    def _outcome(self, worker: "Worker") -> Outcome:
+    def _outcome(self, worker: Worker, answer: Answer | None) -> Outcome:
         task, since = worker.task, worker.since
         assert task is not None
-        answer = worker.answer()
         if answer is None:
             self._workers.remove(worker)
             answer = Answer(None, worker.last_words(), "", time.monotonic() - since)

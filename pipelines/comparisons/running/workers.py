@@ -20,6 +20,7 @@ from typing import Any
 
 from extract.errors import UserError
 from pipelines.cli import keep_freed_memory
+from pipelines.comparisons.notes import listen
 
 Task = Callable[[], Any]
 # What tells numerical libraries how many threads to start; they look at it when they are loaded.
@@ -36,6 +37,13 @@ class Answer:
     error: str
     traceback: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a process says of a task that it is not done with."""
+
+    text: str
 
 
 class Worker:
@@ -73,7 +81,7 @@ class Worker:
         except OSError:  # it is dead, which reading from it will show
             return
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> Answer | Note | None:
         """What it sends back; None if it is dead."""
         try:
             return pickle.loads(self.connection.recv_bytes())
@@ -111,6 +119,7 @@ def _work(connection: Connection) -> None:
     received: SimpleQueue[bytes | None] = SimpleQueue()
     busy = threading.Event()
     threading.Thread(target=_listen, args=(connection, received, busy), daemon=True).start()
+    listen(lambda text: connection.send_bytes(pickle.dumps(Note(_line(text)))))
     while (pickled := received.get()) is not None:
         busy.set()
         answer = pickle.dumps(_do(pickled))

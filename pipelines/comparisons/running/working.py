@@ -7,25 +7,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from extract.errors import UserError
 from extract.files import replacing
 from pipelines.comparisons.contents import Failure
 from pipelines.comparisons.planning.grid import Cell
-from pipelines.comparisons.running.cells import Digests, TrainCell, finished, run_folder
+from pipelines.comparisons.running.cells import (
+    Digests,
+    TrainCell,
+    check_results,
+    finished,
+    run_folder,
+)
 from pipelines.comparisons.running.counting import Count, duration
 from pipelines.comparisons.running.pool import Outcome, Pool
 from pipelines.comparisons.searching.choosing import (
     Choice,
     SearchSystem,
+    by_search,
+    choice_file,
     key_of,
     read_choice,
     with_choice,
 )
 from pipelines.comparisons.searching.search import SearchOptions
-from pipelines.comparisons.words import figure
+from pipelines.comparisons.words import figure, listed
 from pipelines.journal import Journal
 from pipelines.progress import Reporter
 from pipelines.workspace import Workspace
-from recommend.sources import LIVE
 
 JOURNAL, TRACEBACKS = "cells.jsonl", "tracebacks"
 
@@ -90,20 +98,23 @@ class Work:
         if options is None:
             self._queue(cells)
             return
-        systems: dict[str, list[Cell]] = {}
-        for cell in cells:
-            systems.setdefault(cell.system, []).append(cell)
-        for name, own in systems.items():
+        searched, unsearched = by_search(cells)
+        for name, own in searched.items():
             key = key_of(own[0], self._place.workspace, options, self._place.log)
             choice = read_choice(self._place.folder, name, key)
-            if own[0].config.feature_source in LIVE:
-                self._queue(own)
-            elif choice is not None:
-                self._queue_chosen(own, choice)
+            if choice is not None:
+                self._queue_chosen(name, own, choice)
             else:
                 self._searching[name] = own
                 root, folder = self._place.workspace.root, self._place.folder
                 self._pool.add([SearchSystem(own[0], root, folder, options, key)])
+        if unsearched:
+            names = sorted({cell.system for cell in unsearched})
+            self._reporter.say(
+                f"{listed(names)}: nothing is searched, as a regime with an encoder takes what is "
+                "chosen for its features frozen, which are not in this grid"
+            )
+            self._queue(unsearched)
 
     def finish(self) -> Worked:
         """Have all that is queued done."""
@@ -128,14 +139,27 @@ class Work:
                 continue
             kept += 1
             self._count.tell()
+            try:
+                check_results(run_folder(cell.config, workspace))
+            except UserError as error:
+                self._fail(cell, str(error))
+                continue
             self._record(cell, "kept", seconds=metrics["seconds"])
         if kept == self._count.total:
             self._reporter.say(f"all {kept} cells are finished already, so nothing is trained")
         elif kept:
             self._reporter.say(f"{kept} of {self._count.total} cells are finished and kept")
 
-    def _queue_chosen(self, cells: Sequence[Cell], choice: Choice) -> None:
-        chosen = [Cell(with_choice(c.config, choice, self._place.workspace)) for c in cells]
+    def _queue_chosen(self, system: str, cells: Sequence[Cell], choice: Choice) -> None:
+        try:
+            chosen = [Cell(with_choice(c.config, choice, self._place.workspace)) for c in cells]
+        except UserError as error:
+            path = choice_file(self._place.folder, system)
+            for cell in cells:
+                self._count.tell()
+                told = f"{path} does not fit ({error}); delete it, and the search is done again"
+                self._fail(cell, told)
+            return
         self.worked.searched |= {cell.name: choice.trials for cell in chosen}
         self._queue(chosen)
 
@@ -145,19 +169,25 @@ class Work:
             error = f"the search for settings failed: {self._error(system, outcome)}"
             for cell in cells:
                 self._count.tell()
-                self._fail(cell, error, outcome)
+                self._fail(cell, error, outcome.seconds, outcome.overhead)
             return
         choice: Choice = outcome.result
         self._reporter.say(
             f"{system}: {choice.trials} trials, validation {figure(choice.value)} "
             f"({duration(outcome.seconds)})"
         )
-        self._queue_chosen(cells, choice)
+        self._queue_chosen(system, cells, choice)
 
     def _trained(self, cell: Cell, outcome: Outcome) -> None:
+        if outcome.result is not None and outcome.result.status == "busy":
+            self._reporter.say(f"{cell.name} is being made by another process; it comes later")
+            root = self._place.workspace.root
+            self._pool.add([TrainCell(cell.config, root, self._place.log, patient=True)])
+            return
         place = self._count.tell(cell, None if outcome.error else outcome.seconds)
         if outcome.error:
-            self._fail(cell, self._error(cell.name, outcome), outcome, place)
+            error = self._error(cell.name, outcome)
+            self._fail(cell, error, outcome.seconds, outcome.overhead, place)
             return
         self._record(cell, outcome.result.status, "", outcome.seconds, outcome.overhead)
         value = figure(outcome.result.metrics["test"][self._metric])
@@ -165,9 +195,11 @@ class Work:
         left = None if self._searching else self._count.left()
         self._reporter.say(f"{line}, {duration(left)} left" if left is not None else line)
 
-    def _fail(self, cell: Cell, error: str, outcome: Outcome, place: str = "") -> None:
+    def _fail(
+        self, cell: Cell, error: str, seconds: float = 0, overhead: float = 0, place: str = ""
+    ) -> None:
         self._reporter.say(f"{place or 'cell'}: {cell.name} failed: {error}")
-        self._record(cell, "failed", error, outcome.seconds, outcome.overhead)
+        self._record(cell, "failed", error, seconds, overhead)
 
     def _error(self, name: str, outcome: Outcome) -> str:
         """What to tell; the traceback of a defect is put into a file."""
@@ -192,7 +224,8 @@ class Work:
 
 def _journal(path: Path) -> Journal:
     """The journal, with what it holds already; a line that was torn by a kill is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = text.splitlines()
     return Journal(path, [line for line in lines if _is_whole(line)])
 
 

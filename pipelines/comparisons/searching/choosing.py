@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ import tomli_w
 
 from extract.files import digest, replacing
 from pipelines.assembling import with_names
+from pipelines.comparisons.notes import NotingReporter
+from pipelines.comparisons.planning.compare_config import FROZEN
 from pipelines.comparisons.planning.grid import Cell
 from pipelines.comparisons.searching.search import Chosen, SearchOptions, search
 from pipelines.comparisons.searching.trial_settings import overridden
 from pipelines.overwriting import finished_features
-from pipelines.progress import Reporter
 from pipelines.run_config import RunConfig
 from pipelines.workspace import RANDOM, SHUFFLED, Workspace
+from recommend.sources import LIVE
 
 SEARCHES, CHOSEN = "search.db", "chosen"
 
@@ -67,11 +69,35 @@ class SearchSystem:
             self.options,
             self.folder / SEARCHES,
             self.cell.system,
-            Reporter(quiet=True),
+            NotingReporter(),
         )
         choice = Choice(chosen.settings, chosen.trials, chosen.value)
         _write(self.folder, self.cell.system, choice, self.key)
         return choice
+
+
+def by_search(cells: Sequence[Cell]) -> tuple[dict[str, list[Cell]], list[Cell]]:
+    """Cells by the system whose settings are searched for them, and those without one.
+
+    With an encoder in every step a search costs too much, and regimes are to differ in nothing but
+    how the encoder takes part: so its systems take what is chosen for the same features frozen.
+
+    Args:
+        cells: Of a grid.
+    """
+    searched: dict[str, list[Cell]] = {}
+    live = []
+    for cell in cells:
+        if cell.config.feature_source in LIVE:
+            live.append(cell)
+        else:
+            searched.setdefault(cell.system, []).append(cell)
+    unsearched: list[Cell] = []
+    for cell in live:
+        frozen = cell.config.model_copy(update={"feature_source": FROZEN})
+        leader = searched.get(Cell(frozen).system) if cell.config.features else None
+        (unsearched if leader is None else leader).append(cell)
+    return searched, unsearched
 
 
 def key_of(cell: Cell, workspace: Workspace, options: SearchOptions, log: Mapping[str, str]) -> str:
@@ -95,7 +121,7 @@ def key_of(cell: Cell, workspace: Workspace, options: SearchOptions, log: Mappin
 def read_choice(folder: Path, system: str, key: str) -> Choice | None:
     """A choice that was made before, in the same way; None where there is none."""
     try:
-        told = tomllib.loads(_file(folder, system).read_text(encoding="utf-8"))
+        told = tomllib.loads(choice_file(folder, system).read_text(encoding="utf-8"))
         if told["key"] != key:
             return None
         return Choice(told["settings"], told["trials"], told["value"])
@@ -114,9 +140,10 @@ def _write(folder: Path, system: str, choice: Choice, key: str) -> None:
     told = {"key": key, "trials": choice.trials, "value": choice.value}
     text = tomli_w.dumps({**told, "settings": choice.settings})
     heading = f"# {system}: the best of {choice.trials} trials, on validation"
-    with replacing(_file(folder, system)) as temporary:
+    with replacing(choice_file(folder, system)) as temporary:
         temporary.write_text(f"{heading}\n{text}", encoding="utf-8")
 
 
-def _file(folder: Path, system: str) -> Path:
+def choice_file(folder: Path, system: str) -> Path:
+    """Where a system's choice lies."""
     return folder / CHOSEN / f"{system}.toml"

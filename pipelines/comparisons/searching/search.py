@@ -139,7 +139,7 @@ def search(
             seed_sampler(study, options.seed, options.startup)
             told = _try_one(study, parts, space)
             reporter.say(f"{name}: trial {len(finished(study))} of {wanted}: {told}")
-        return _chosen(study, config, space)
+        return _chosen(study, config, space, wanted)
 
 
 def _made_from(parts: Parts, space: SearchSpace, options: SearchOptions) -> str:
@@ -166,10 +166,11 @@ def _try_one(study: "Study", parts: Parts, space: SearchSpace) -> str:
     except optuna.TrialPruned:
         study.tell(trial, state=states.PRUNED)
         return "given up early"
-    except UserError as error:
-        trial.set_user_attr(ERROR, str(error))
+    except Exception as error:  # a defect of one setting, or too little memory for it
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        trial.set_user_attr(ERROR, told)
         study.tell(trial, state=states.FAIL)
-        return f"failed: {error}"
+        return f"failed: {told}"
     study.tell(trial, value)
     return f"{parts.config.train.selection} {value:.4f}, the best is {study.best_value:.4f}"
 
@@ -200,9 +201,9 @@ def _next(study: "Study", config: RunConfig, space: SearchSpace) -> "Trial":
     return trial
 
 
-def _chosen(study: "Study", config: RunConfig, space: SearchSpace) -> Chosen:
-    """The best complete trial, of equal ones the first."""
-    trials = finished(study)
+def _chosen(study: "Study", config: RunConfig, space: SearchSpace, wanted: int) -> Chosen:
+    """The best complete trial, of equal ones the first; of more than were wanted the first ones."""
+    trials = finished(study)[:wanted]
     failed = [trial for trial in trials if ERROR in trial.user_attrs]
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     if not complete:

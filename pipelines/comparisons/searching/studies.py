@@ -2,7 +2,7 @@
 
 A study is a function of what it is made from: its next trial depends on the seed and on the
 finished trials alone. So a search that was killed goes on as if it had never stopped; the trial
-that it was killed in is marked as failed, and done again.
+that it was killed in is marked as failed, and done again, unless that ends all processes.
 """
 
 import sqlite3
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Seconds that a process waits while another one writes.
 PATIENCE = 120.0
+# A trial in which so many processes were killed counts as ended by an error.
+LIVES = 3
 # What a trial is marked with whose training ended with an error, to the error.
 ERROR = "error"
 
@@ -85,8 +87,21 @@ def _study(database: "RDBStorage", name: str, pruner: "BasePruner") -> "Study":
         load_if_exists=True,
     )
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        if _deaths(study, trial) + 1 >= LIVES:
+            own = optuna.trial.Trial(study, trial._trial_id)
+            own.set_user_attr(ERROR, f"its process was ended {LIVES} times, and nobody knows why")
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return study
+
+
+def _deaths(study: "Study", trial: "FrozenTrial") -> int:
+    """In how many trials with the same settings a process was killed before."""
+    killed = [
+        other
+        for other in study.get_trials(deepcopy=False)
+        if other.state.name == "FAIL" and ERROR not in other.user_attrs
+    ]
+    return sum(other.params == trial.params for other in killed)
 
 
 def finished(study: "Study") -> list["FrozenTrial"]:

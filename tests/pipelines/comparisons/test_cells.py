@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from support.shop import interaction_rows, write_features, write_shop
 
 from extract.errors import UserError
+from extract.locking import locked
 from pipelines.comparisons.planning.grid import CompareConfig, cells
-from pipelines.comparisons.running.cells import TrainCell, finished, run_folder
+from pipelines.comparisons.running.cells import PAUSE, TrainCell, Trained, finished, run_folder
 from pipelines.loading import load_log, log_digests
 from pipelines.runs import RunFolder
 from pipelines.workspace import Workspace
@@ -152,6 +154,37 @@ def test_a_folder_with_other_settings_is_left_alone(task, workspace):
     with pytest.raises(UserError, match="holds a run with other settings"):
         cell()
     assert files(folder).items() >= before.items()
+
+
+@pytest.mark.parametrize("name", ["per_user.parquet", "recommendations.parquet"])
+def test_torn_results_are_told(task, workspace, name):
+    cell = task()
+    cell()
+    folder = run_folder(cell.config, workspace)
+    (folder / name).write_bytes(b"torn")
+    with pytest.raises(UserError, match=f"{name} is missing or torn; delete .*{folder.name}, and"):
+        cell()
+    shutil.rmtree(folder)
+    assert cell().status == "done"
+
+
+def test_a_run_that_another_process_makes_is_busy_and_may_be_waited_for(
+    task, workspace, monkeypatch
+):
+    cell, looks = task(), []
+    holding = locked(run_folder(cell.config, workspace), "training into")
+    holding.__enter__()
+
+    def pause(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            holding.__exit__(None, None, None)
+
+    monkeypatch.setattr("pipelines.comparisons.running.cells.sleep", pause)
+    assert cell() == Trained("busy", {})
+    assert looks == []
+    assert replace(cell, patient=True)().status == "done"
+    assert looks == [PAUSE, PAUSE]
 
 
 def test_torn_metrics_are_made_again(task, workspace):

@@ -9,6 +9,7 @@ from pipelines.comparisons.planning.grid import CompareConfig, cells
 from pipelines.comparisons.searching.choosing import (
     Choice,
     SearchSystem,
+    by_search,
     key_of,
     read_choice,
     with_choice,
@@ -70,6 +71,38 @@ def test_the_key_is_of_all_that_a_choice_depends_on(cell, workspace, tmp_path):
     path.write_text(path.read_text().replace('"fingerprint": "f"', '"fingerprint": "g"'))
     keys.append(key_of(cell(), workspace, OPTIONS, LOG))
     assert len(set(keys)) == 7
+
+
+def test_an_encoder_in_the_loop_has_the_settings_that_are_chosen_for_its_features(
+    workspace, tmp_path
+):
+    write_features(tmp_path / "data/shop", "tuned_one")
+
+    def systems(**settings):
+        given = {"models": ("vbpr",), "encoder": "tuned_one", "controls": False, "device": "cpu"}
+        searched, unsearched = by_search(cells(CompareConfig(**given, **settings), workspace))
+        told = {name: {cell.system for cell in own} for name, own in searched.items()}
+        return told, {cell.system for cell in unsearched}
+
+    own = ("tuned_one",)
+    assert systems(features=own, regimes=("frozen", "tuned", "refresh", "end-to-end")) == (
+        {
+            "vbpr-tuned_one-frozen": {
+                "vbpr-tuned_one-frozen",
+                "vbpr-tuned_one-refresh",
+                "vbpr-tuned_one-end-to-end",
+            },
+            "vbpr-tuned_one-tuned": {"vbpr-tuned_one-tuned"},
+        },
+        set(),
+    )
+    assert systems(features=own, regimes=("refresh",)) == ({}, {"vbpr-tuned_one-refresh"})
+    # Vectors that are not the encoder's own are of other features.
+    frozen = {"vbpr-good-frozen": {"vbpr-good-frozen"}}
+    assert systems(features=("good",), regimes=("frozen", "refresh")) == (
+        frozen,
+        {"vbpr-tuned_one-refresh"},
+    )
 
 
 def test_a_run_with_chosen_settings_has_another_name(cell, workspace):

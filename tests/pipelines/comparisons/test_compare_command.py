@@ -19,8 +19,9 @@ from support.shop import write_features, write_shop
 
 from extract.locking import locked
 from pipelines.cli import run as command
-from pipelines.comparing import command_of, run
+from pipelines.comparing import run
 from pipelines.comparisons.contents import read_comparison
+from pipelines.comparisons.planning.command_line import command_of
 from pipelines.comparisons.planning.compare_config import CompareConfig, PickedConfig
 from pipelines.progress import Reporter
 from pipelines.workspace import Workspace
@@ -174,7 +175,45 @@ def test_no_cell_has_a_result(mmrec, folder):
     assert "the search for settings failed: " in outcome.error
     assert "cannot be used as the SQLite file" in outcome.error
     assert list(journal(folder).values()) == ["failed", "failed"]
-    assert not (folder / "comparison.json").exists()
+    comparison = read_comparison(folder)
+    assert (comparison.systems, len(comparison.failures)) == ((), 2)
+    assert "popularity-none-s0-" in (folder / "comparison.md").read_text()
+
+
+def test_what_was_concluded_under_other_settings_does_not_stay(compare, mmrec, folder):
+    words = ("--models", "bpr", "--seeds", "0", *QUICK)
+    compare(*words)
+    assert len(read_comparison(folder).systems) == 1
+    assert mmrec("compare", *words, "--set", "train.learning_rate=1e38").code == 1
+    comparison = read_comparison(folder)
+    assert comparison.systems == ()
+    assert "not finite" in comparison.failures[0].error
+
+
+def test_a_run_with_torn_results_hurts_no_other(compare, folder, runs):
+    words = ("--models", "popularity", "--seeds", "0,1", *QUICK)
+    compare(*words)
+    [torn] = runs.glob("popularity-none-s1*")
+    (torn / "per_user.parquet").write_bytes(b"torn")
+    (folder / "cells.jsonl").write_bytes(b"\xff\xfe no text\n")
+    compare(*words)
+    comparison = read_comparison(folder)
+    assert comparison.systems[0].seeds == (0,)
+    [failure] = comparison.failures
+    assert "per_user.parquet is missing or torn; delete" in failure.error
+    assert journal(folder)[torn.name] == "failed"
+
+
+def test_a_choice_that_fits_no_more_is_told_with_its_file(compare, mmrec, folder):
+    pytest.importorskip("optuna", reason="needs the extra search")
+    words = ("--models", "popularity,bpr", "--seeds", "0", "--trials", "1", *QUICK)
+    outcome = compare(*words)
+    assert "bpr-none-frozen: trial 1 of 1: recall@20 0." in outcome.err
+    path = folder / "chosen" / "bpr-none-frozen.toml"
+    path.write_text(path.read_text().replace("[settings.model]", "[settings.model]\nno_such = 1"))
+    assert compare(*words).code == 0
+    [failure] = read_comparison(folder).failures
+    assert f"{path} does not fit (" in failure.error
 
 
 def test_a_defect_keeps_its_traceback(tmp_path, runs, folder):

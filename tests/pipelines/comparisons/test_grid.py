@@ -194,6 +194,13 @@ def test_refusals(grid, settings, error):
         grid(**settings)
 
 
+def test_features_whose_runs_would_have_one_name(grid, shop):
+    write_features(shop, "shuffled-good")
+    with pytest.raises(UserError, match="'shuffled-good' and 'shuffled:good' would give runs of"):
+        grid(features=("good", "shuffled-good"))
+    grid(features=("good", "shuffled-good"), controls=False)
+
+
 def test_no_finished_features(tmp_path):
     write_shop(tmp_path)
     with pytest.raises(UserError, match="has no finished feature set; make one with mmrec-extract"):

@@ -12,6 +12,7 @@ from support.pool_tasks import (
     Crash,
     Leave,
     Refuse,
+    Say,
     Signal,
     Sleep,
     Square,
@@ -46,6 +47,15 @@ def test_each_task_has_its_result():
     }
     assert not any(outcome.error or outcome.traceback for outcome in outcomes.values())
     assert all(outcome.seconds >= 0 <= outcome.overhead for outcome in outcomes.values())
+
+
+def test_what_tasks_say_is_told_before_their_outcome():
+    told = []
+    with Pool(1, 1, told.append) as pool:
+        pool.add([Say("begun"), Say("again")])
+        for outcome in pool.outcomes():
+            told.append(outcome.result)
+    assert told == ["begun", "said begun", "again", "said again"]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

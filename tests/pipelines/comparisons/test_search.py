@@ -209,8 +209,10 @@ def test_the_same_seed_gives_the_same_trials_and_another_one_others(shop):
 def test_a_search_that_has_ended_is_not_done_again_but_may_go_on(shop, handed):
     first = run_search(shop, trials=4)
     assert run_search(shop, trials=4) == first
-    assert run_search(shop, trials=2) == first
-    assert len(handed) == 4
+    # Fewer are the first ones, as if there had been no more.
+    assert run_search(shop, trials=2) == run_search(shop, trials=2, storage=shop / "two.db")
+    assert len(handed) == 4 + 2
+    del handed[:2]
     more = run_search(shop, trials=7)
     assert len(handed) == 7
     assert more == run_search(shop, trials=7, storage=shop / "at once.db")
@@ -235,6 +237,46 @@ def test_what_decides_the_search_decides_the_study(shop):
     write_shop(shop, rows=[row for row in rows if row != rows[0]])
     run_search(shop, trials=1)
     assert len(studies(shop / "search.db")) == 1 + len(others) + 2
+
+
+def test_a_trial_that_ends_in_a_defect_fails_alone(shop, monkeypatch):
+    begun = iter(range(9))
+
+    def failing(*arguments):
+        if next(begun) == 2:
+            raise RuntimeError("out of memory")
+        return fit_parts(*arguments)
+
+    monkeypatch.setattr(module, "fit_parts", failing)
+    chosen = run_search(shop, trials=5)
+    assert (chosen.trials, chosen.failed) == (5, 1)
+    [failed] = [trial for trial in all_trials(shop) if trial.state.name == "FAIL"]
+    assert failed.user_attrs["error"] == "RuntimeError: out of memory"
+
+
+def test_settings_that_end_every_process_are_given_up(shop, monkeypatch):
+    """What kills a process leaves its trial running; here an exception stands for it."""
+    begun = []
+
+    def dying(parts, checkpoint, on_epoch):
+        begun.append(parts.config)
+        if parts.config.results() == begun[min(2, len(begun) - 1)].results() and len(begun) > 2:
+            raise SystemExit
+        return fit_parts(parts, checkpoint, on_epoch)
+
+    monkeypatch.setattr(module, "fit_parts", dying)
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            run_search(shop, trials=4)
+    chosen = run_search(shop, trials=4)
+    assert (chosen.trials, chosen.failed) == (4, 1)
+    assert len(begun) == 2 + 3 + 1
+    assert [trial.state.name for trial in all_trials(shop)][2:5] == ["FAIL"] * 3
+
+
+def all_trials(shop):
+    (trials,) = studies(shop / "search.db").values()
+    return trials
 
 
 # Refusals.
