@@ -1,11 +1,14 @@
 """What a page has to show, section by section, as its templates want it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipelines.comparisons.concluding.verdicts import Verdict, agreement, verdict
 from pipelines.comparisons.contents import QUESTIONS, Comparison, Contrast, Estimate, System
 from pipelines.pages.axes import Axis, axis, differences
 from pipelines.pages.contents import Page
 
+KINDS = {Verdict.GAIN: "more", Verdict.LOSS: "less", Verdict.UNSTEADY: "unsteady"}
 # What stands beside the primary metric in the first table; all others are in the second one.
 BESIDE = 3
 
@@ -104,6 +107,22 @@ def groups(comparison: Comparison) -> list[Group]:
             if found:
                 told.append(Group(f"{words}{of_metric}", found))
     return told
+
+
+def by_name(comparison: Comparison) -> dict[str, System]:
+    """The systems by their names."""
+    return {each.name: each for each in comparison.systems}
+
+
+def kind(contrast: Contrast, systems: Mapping[str, System], confidence: float) -> str:
+    """How a contrast is drawn: ``more``, ``less``, ``unsteady`` or ``open``."""
+    return KINDS.get(verdict(contrast, systems, confidence), "open")
+
+
+def seeds_agreeing(contrast: Contrast, systems: Mapping[str, System]) -> str:
+    """In how many of the common seeds a difference has the sign of its mean, ``2 of 3``."""
+    found = agreement(contrast, systems)
+    return found.shown if found.seeds else "none in common"
 
 
 def beyond_names(comparison: Comparison) -> list[str]:

@@ -19,6 +19,7 @@ from pipelines.pages.blocks import blocks
 from pipelines.pages.contents import Page
 
 TEMPLATES = files("pipelines.pages") / "templates"
+STYLE = ("style.css", "views.css", "media.css")
 EARLY = ("theme.js",)
 # In the order in which they build on each other.
 SCRIPTS = (
@@ -51,7 +52,7 @@ def write_page(path: Path, page: Page) -> None:
         UserError: jinja2 is not installed.
     """
     environment = _environment()
-    early, late, style = _joined(EARLY), _joined(SCRIPTS), _joined(("style.css",))
+    early, late, style = _joined(EARLY), _joined(SCRIPTS), _joined(STYLE)
     found, missing = parts.sections(page)
     pieces = environment.get_template("page.html.j2").generate(
         page=page,

@@ -27,6 +27,7 @@ function searchBox(label, hint, find, show, pick) {
   let active = -1;
 
   const close = () => {
+    rows = [];
     list.hidden = true;
     input.setAttribute("aria-expanded", "false");
     input.removeAttribute("aria-activedescendant");
@@ -60,7 +61,7 @@ function searchBox(label, hint, find, show, pick) {
   input.addEventListener("blur", close);
   input.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close();
-    else if (event.key === "Enter") choose(Math.max(active, 0));
+    else if (!list.hidden && event.key === "Enter") choose(Math.max(active, 0));
     else if (!list.hidden && event.key === "ArrowDown") activate(active + 1);
     else if (!list.hidden && event.key === "ArrowUp") activate(active < 0 ? -1 : active - 1);
     else return;

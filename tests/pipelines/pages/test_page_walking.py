@@ -93,6 +93,23 @@ def test_search_and_walk_by_keyboard_alone(tab):
     assert tab.evaluate("document.activeElement.tagName") == "H3"
 
 
+def test_enter_picks_only_what_is_listed(tab):
+    box = tab.get_by_role("combobox", name="Search items")
+    box.fill("i7")
+    box.press("Enter")
+    assert shows(tab, "i7")
+    tab.get_by_role("button", name="Next item").click()
+    assert shows(tab, "i8")
+    box.press("Enter")  # the box is empty
+    box.fill("i9")
+    box.press("Escape")
+    box.press("Enter")  # its list is closed
+    box.fill("no such words")
+    box.press("Enter")
+    tab.wait_for_timeout(100)
+    assert shows(tab, "i8")
+
+
 def test_steps_and_the_random_item(tab):
     tab.get_by_role("button", name="Next item").click()
     assert shows(tab, "i6")
