@@ -81,6 +81,7 @@ def run_metrics(parts: Parts, fitted: Fitted, test: Metrics, seconds: float) -> 
         "modalities": {modality: int(mask.sum()) for modality, mask in store.present.items()},
         "neighbours": parts.search.reports,
         **({"encoder": parts.live.told()} if parts.live else {}),
+        "device": str(parts.device),
         "seconds": round(seconds, 3),
         "digests": {
             **parts.digests,

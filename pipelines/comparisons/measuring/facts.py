@@ -10,6 +10,7 @@ from pipelines.comparisons.measuring.feature_sets import FeatureSet
 from pipelines.comparisons.measuring.systems import SAME, Group
 from pipelines.comparisons.planning.grid import UNTRAINED
 from pipelines.comparisons.words import counted
+from pipelines.runs import FinishedRun
 from pipelines.workspace import Dataset, read_json
 from recommend.interactions import InteractionLog
 
@@ -49,7 +50,7 @@ def facts(
     told = {
         "versions": "; ".join(versions),
         "machine that compared": machine(),
-        "trained on": ", ".join(sorted({run.config.device for run in runs})),
+        "trained on": ", ".join(sorted({_device(run) for run in runs} - {"auto"})),
         "runs": _runs(groups),
         "best in the first epoch": ", ".join(_unlearned(groups)),
         "data": _data(log),
@@ -59,6 +60,11 @@ def facts(
     for name, own in sets.items():
         told[f"features {name}"] = _features(own)
     return {label: value for label, value in told.items() if value}
+
+
+def _device(run: FinishedRun) -> str:
+    """What a run was trained on; of older runs what was asked for, which may be ``auto``."""
+    return str(run.metrics.get("device", run.config.device))
 
 
 def machine() -> str:

@@ -91,13 +91,18 @@ class Work:
         self._journal = _journal(place.folder / JOURNAL)
         # Systems whose settings are being searched, to their cells.
         self._searching: dict[str, list[Cell]] = {}
+        self._kept = 0
         self.worked = Worked()
 
     def begin(self, cells: Sequence[Cell], options: SearchOptions | None = None) -> None:
         """Queue cells, after a search for each system's settings if there are options for it."""
         if options is None:
             self._queue(cells)
-            return
+        else:
+            self._begin_searches(cells, options)
+        self._tell_kept()
+
+    def _begin_searches(self, cells: Sequence[Cell], options: SearchOptions) -> None:
         searched, unsearched = by_search(cells)
         for name, own in searched.items():
             key = key_of(own[0], self._place.workspace, options, self._place.log)
@@ -129,7 +134,6 @@ class Work:
         return self.worked
 
     def _queue(self, cells: Sequence[Cell]) -> None:
-        kept = 0
         for cell in cells:
             workspace = self._place.workspace
             metrics = finished(cell.config, workspace, self._place.log)
@@ -137,7 +141,7 @@ class Work:
                 self._pool.add([TrainCell(cell.config, workspace.root, self._place.log)])
                 self._count.waits(cell)
                 continue
-            kept += 1
+            self._kept += 1
             self._count.tell()
             try:
                 check_results(run_folder(cell.config, workspace))
@@ -145,10 +149,13 @@ class Work:
                 self._fail(cell, str(error))
                 continue
             self._record(cell, "kept", seconds=metrics["seconds"])
-        if kept == self._count.total:
-            self._reporter.say(f"all {kept} cells are finished already, so nothing is trained")
-        elif kept:
-            self._reporter.say(f"{kept} of {self._count.total} cells are finished and kept")
+
+    def _tell_kept(self) -> None:
+        if self._kept == self._count.total:
+            kept = f"all {self._kept} cells are finished already, so nothing is trained"
+            self._reporter.say(kept)
+        elif self._kept:
+            self._reporter.say(f"{self._kept} of {self._count.total} cells are finished and kept")
 
     def _queue_chosen(self, system: str, cells: Sequence[Cell], choice: Choice) -> None:
         try:
