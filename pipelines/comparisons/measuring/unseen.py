@@ -129,7 +129,8 @@ def with_unseen(outcome: Outcome, judges: Judges, unseen: Unseen | None, k: int)
 
     Of each item that is in a test pair: the share of those who hold it out in whose first k of the
     unseen items it is. Items, not users, are the unit: all users are shown nearly the same order
-    of few items, so that an order drawn by chance is good or bad for all of them at once.
+    of few items, so that an order drawn by chance is good or bad for all of them at once. Tests by
+    item err on the side of no difference: of k places what one item gains another one loses.
 
     Args:
         outcome: Of a system.
