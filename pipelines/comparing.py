@@ -14,9 +14,10 @@ from pipelines.comparisons.contents import COMPARISON, Comparison, write_compari
 from pipelines.comparisons.planning.command_line import command_of
 from pipelines.comparisons.planning.compare_config import CompareConfig, JudgeConfig, PickedConfig
 from pipelines.comparisons.planning.grid import Cell, cells, left_out, real_features
-from pipelines.comparisons.planning.picking import picked_runs
+from pipelines.comparisons.planning.picking import picked_runs, searched_runs
 from pipelines.comparisons.running.counting import Count
 from pipelines.comparisons.running.pool import Pool, share_of_cores
+from pipelines.comparisons.running.sparing import Sparing
 from pipelines.comparisons.running.working import Place, Work, Worked
 from pipelines.config import options_of, resolve, write_toml
 from pipelines.devices import resolve_device
@@ -88,7 +89,7 @@ def train_cells(
     options = SearchOptions(trials=config.trials) if config.trials else None
     count = Count(len(grid), processes)
     try:
-        with Pool(processes, threads, reporter.say) as pool:
+        with Pool(processes, threads, Sparing(reporter.say)) as pool:
             work = Work(place, pool, count, config.primary, reporter)
             work.begin(grid, options)
             return work.finish()
@@ -113,7 +114,8 @@ def run_on(
     dataset, runs = picked_runs(names, config.dataset, workspace, reporter)
     with locked(workspace.new_comparison(dataset, config.name), "making the comparison"):
         command = command_of(config, names)
-        return _judge(Worked(runs), config, dataset, workspace, reporter, command)
+        worked = Worked(runs, searched=searched_runs(dataset, workspace))
+        return _judge(worked, config, dataset, workspace, reporter, command)
 
 
 def _judge(
@@ -148,23 +150,25 @@ def _options(worked: Worked, config: JudgeConfig, command: str = "") -> "JudgeOp
 
 
 def _write(comparison: Comparison, workspace: Workspace) -> None:
-    """The document, and the numbers last."""
+    """The numbers, and the document; a kill in between leaves none that says something else."""
     from pipelines.comparisons.telling.markdown import markdown
 
     folder = workspace.new_comparison(comparison.dataset, comparison.name)
-    with replacing(folder / DOCUMENT) as temporary:
-        temporary.write_text(markdown(comparison), encoding="utf-8")
+    text = markdown(comparison)
+    (folder / DOCUMENT).unlink(missing_ok=True)
     write_comparison(folder, comparison)
+    with replacing(folder / DOCUMENT) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _write_config(folder: Path, config: CompareConfig) -> None:
-    """Write the grid's settings, and take away what was concluded under other ones."""
+    """Take away what was concluded under other settings, and then write the grid's."""
     path = folder / CONFIG
-    before = path.read_bytes() if path.is_file() else None
-    write_toml(path, config, f"mmrec-compare --config {path}")
-    if before is not None and before != path.read_bytes():
-        for name in (COMPARISON, DOCUMENT):
-            (folder / name).unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        write_toml(temporary, config, f"mmrec-compare --config {path}")
+        if not path.is_file() or path.read_bytes() != temporary.read_bytes():
+            for name in (COMPARISON, DOCUMENT):
+                (folder / name).unlink(missing_ok=True)
 
 
 def _write_failures(
@@ -207,7 +211,9 @@ def command(
 
     With --trials each system's settings are searched first, with the first seed and without the
     test interactions, and frozen in chosen/ before any of its cells is trained. Regimes with an
-    encoder in the loop take what was chosen for the same features frozen.
+    encoder in the loop take what was chosen for the same features frozen, which is searched for
+    them where the grid has none. An encoder whose own features the grid lacks keeps the settings
+    that were given.
 
     The comparison lies in comparisons/DATASET/NAME: comparison.json, comparison.md, and the outcome
     of every cell in cells.jsonl. mmrec-report makes a page of it. mmrec-train --help lists what

@@ -44,6 +44,7 @@ def _overview(page: Page) -> dict[str, Any]:
         "comparison": _plain(page.comparison),
         "catalogue": page.catalogue,
         "licence": page.licence,
+        "made_again": page.made_again,
         "items_a_block": ITEMS_A_BLOCK,
         "users_a_block": USERS_A_BLOCK,
         "spaces": [

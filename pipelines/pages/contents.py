@@ -88,6 +88,7 @@ class Page(Part):
         items: The catalogue, or a part of it; `catalogue` is the size of the whole.
         catalogue: Number of items in the data set.
         spaces: Neighbours and maps.
+        made_again: Feature sets of these that were made again after runs had read them.
         disagreements: Between pairs of spaces.
         users: Some of the test users.
         licence: What the data set says of its licence.
@@ -98,6 +99,7 @@ class Page(Part):
     items: tuple[Item, ...] = ()
     catalogue: int = 0
     spaces: tuple[Space, ...] = ()
+    made_again: tuple[str, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
     users: tuple[User, ...] = ()
     licence: str = ""

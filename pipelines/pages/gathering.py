@@ -18,6 +18,7 @@ from pipelines.pages.spaces import (
     feature_names,
     feature_spaces,
     feature_stores,
+    made_again,
     model_space,
     taken_together,
 )
@@ -25,6 +26,7 @@ from pipelines.pages.users import Chosen, choose_users, describe_users, page_use
 from pipelines.progress import Reporter
 from pipelines.workspace import Dataset, Workspace, read_json
 from recommend.evaluate import Protocol
+from recommend.features import FeatureStore
 
 # Of the features of the best systems first.
 MOST_MAPS = 6
@@ -58,7 +60,8 @@ def gather(
     """The page of a comparison; the same files and options give the same page.
 
     All that is shown of a user is among the items shown; users for whom there is no room are left
-    out. Neighbours are sought among the items shown. Nothing is written.
+    out. Neighbours are sought among the items shown. Of a comparison in which all cells failed only
+    that is shown. Nothing is written.
 
     Args:
         workspace: Where data set and runs lie.
@@ -71,6 +74,9 @@ def gather(
             installed.
     """
     options, reporter = options or PageOptions(), reporter or Reporter(quiet=True)
+    if not comparison.systems:
+        dataset = workspace.dataset(comparison.dataset)
+        return Page(comparison=comparison, licence=licence(dataset))
     require_reducer()
     material = open_material(workspace, comparison, reporter)
     users, needed = _users(material, comparison, options, reporter)
@@ -80,13 +86,15 @@ def gather(
     place[shown] = np.arange(len(shown))
     if len(shown) < len(taken):
         reporter.say(f"{len(shown):,} of {len(taken):,} items are shown")
-    spaces = _spaces(material, comparison, shown, options, reporter)
+    stores = _stores(material, comparison, reporter)
+    spaces = _spaces(material, comparison, stores, shown, options, reporter)
     return Page(
         comparison=comparison,
         curves=curves(material),
         items=describe_items(material, shown, options.thumbnails, reporter),
         catalogue=len(taken),
         spaces=spaces,
+        made_again=made_again(stores, material),
         disagreements=disagreements(spaces, TAKEN_TOGETHER),
         users=page_users(users, place, options.anonymous),
         licence=licence(material.dataset),
@@ -119,16 +127,27 @@ def _users(
     return kept, needed
 
 
+def _stores(
+    material: Material, comparison: Comparison, reporter: Reporter
+) -> Sequence[FeatureStore]:
+    stores = feature_stores(material, feature_names(comparison), reporter)
+    for name in made_again(stores, material):
+        reporter.say(
+            f"warning: the features {name} were extracted again after runs had read them; maps and "
+            "neighbours are of the new ones"
+        )
+    return stores
+
+
 def _spaces(
     material: Material,
     comparison: Comparison,
+    stores: Sequence[FeatureStore],
     shown: np.ndarray,
     options: PageOptions,
     reporter: Reporter,
 ) -> tuple[Space, ...]:
     """Those of the features, with maps of the first ones, and those of a model and of the log."""
-    names = feature_names(comparison)
-    stores = feature_stores(material, names, reporter)
     found: list[tuple[Space, np.ndarray]] = []
     with reporter.bar("neighbours", len(stores), unit="feature sets") as advance:
         for store in stores:

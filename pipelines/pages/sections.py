@@ -1,10 +1,11 @@
 """What a page has to show, section by section, as its templates want it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipelines.comparisons.concluding.verdicts import Verdict, agreement, verdict
 from pipelines.comparisons.contents import QUESTIONS, Comparison, Contrast, Estimate, System
+from pipelines.comparisons.measuring.unseen import is_of_cold_items
 from pipelines.pages.axes import Axis, axis, differences
 from pipelines.pages.contents import Page
 
@@ -82,6 +83,11 @@ def shown_metrics(comparison: Comparison) -> list[str]:
     wanted = [f"{name}@{at}" for at in (cutoff, "10") for name in (kind, "ndcg", "recall")]
     others.sort(key=lambda name: wanted.index(name) if name in wanted else len(wanted))
     return [primary, *others[:BESIDE]]
+
+
+def some_by_item(metrics: Iterable[str]) -> bool:
+    """Whether a mean of one of these metrics is over cold items, not users."""
+    return any(map(is_of_cold_items, metrics))
 
 
 def bars(comparison: Comparison) -> Axis:

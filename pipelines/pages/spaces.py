@@ -6,13 +6,14 @@ import numpy as np
 from torch import Tensor
 
 from extract.errors import UserError
+from extract.files import digest
 from extract.shards import MODALITIES, usable_rows
 from pipelines.comparisons.contents import Comparison, System
 from pipelines.loading import is_made_from
 from pipelines.pages.contents import Space
 from pipelines.pages.material import Material
 from pipelines.progress import Reporter
-from pipelines.runs import HISTORY
+from pipelines.runs import HISTORY, FinishedRun
 from recommend.features import FeatureStore, load_features
 from recommend.index import nearest
 from recommend.interactions import Interactions
@@ -58,6 +59,12 @@ def feature_stores(
                 "pictures than the data set has now"
             )
     return stores
+
+
+def made_again(stores: Sequence[FeatureStore], material: Material) -> tuple[str, ...]:
+    """Names of the feature sets that are not what runs were trained on, as their digests tell."""
+    runs = [run for own in material.runs.values() for run in own]
+    return tuple(store.name for store in stores if any(_saw_other(run, store) for run in runs))
 
 
 def feature_spaces(store: FeatureStore, shown: np.ndarray) -> list[tuple[Space, np.ndarray]]:
@@ -142,6 +149,14 @@ def _nearest_of(
     order = np.lexsort((others, -cosines))[:NEAREST]
     hundredths = np.rint(100 * cosines[order]).astype(int)
     return tuple(others[order].tolist()), tuple(hundredths.tolist())
+
+
+def _saw_other(run: FinishedRun, store: FeatureStore) -> bool:
+    """Whether a run read this set when it was another; one whose encoder took part read none."""
+    modalities = run.metrics["modalities"]
+    if run.config.features != store.name or run.config.encoder is not None or not modalities:
+        return False
+    return run.metrics["digests"].get("features") != digest([store.digest, *modalities])
 
 
 def _unfit(system: System) -> tuple[bool, bool]:

@@ -85,6 +85,7 @@ def read_back(blocks):
         items=items,
         catalogue=data["page"]["catalogue"],
         spaces=spaces,
+        made_again=data["page"]["made_again"],
         disagreements=disagreements,
         users=parts("users"),
         licence=data["page"]["licence"],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from extract.errors import UserError, unknown_name
 from extract.files import subfolders
+from pipelines.comparisons.contents import read_comparison
 from pipelines.progress import Reporter
 from pipelines.run_config import read_run_config
 from pipelines.runs import CONFIG, METRICS
@@ -42,6 +43,26 @@ def picked_runs(
             "--dataset, and runs of it"
         )
     return several[0], list(found)
+
+
+def searched_runs(dataset: str, workspace: Workspace) -> dict[str, int]:
+    """Runs whose settings a search chose, to its trials, as comparisons that are there tell.
+
+    Args:
+        dataset: Of the runs.
+        workspace: Where the comparisons lie.
+    """
+    folder = workspace.root / "comparisons" / dataset
+    trials: dict[str, int] = {}
+    for name in subfolders(folder):
+        try:
+            systems = read_comparison(folder / name).systems
+        except UserError:  # it is not judged yet, or of another version
+            continue
+        for system in systems:
+            for run in system.runs if system.searched else ():
+                trials[run] = max(system.searched, trials.get(run, 0))
+    return trials
 
 
 def is_pattern(name: str) -> bool:

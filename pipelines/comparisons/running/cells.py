@@ -1,10 +1,13 @@
 """One cell of a grid: kept if its run is finished, resumed if it was begun, trained otherwise."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from extract.errors import BusyError, UserError
 from extract.files import digest
@@ -14,11 +17,13 @@ from pipelines.checkpoints import Checkpoint
 from pipelines.progress import Reporter
 from pipelines.run_config import RunConfig, read_run_config
 from pipelines.runs import CHECKPOINT, CONFIG, METRICS, PER_USER, RECOMMENDATIONS, read_metrics
-from pipelines.workspace import RANDOM, SHUFFLED, Dataset, Workspace, read_table
+from pipelines.workspace import RANDOM, SHUFFLED, Dataset, Workspace
 
 Status = Literal["done", "kept", "resumed", "busy"]
 # Seconds between two looks at a run that another process is making.
 PAUSE = 2.0
+# The tables that every comparison reads, and what it needs of them.
+NEEDED = {PER_USER: ("user_id", "split"), RECOMMENDATIONS: ("user_id", "rank", "item_id")}
 Digests = Mapping[str, str]
 
 
@@ -43,13 +48,13 @@ class TrainCell:
         config: The run's settings, with all names.
         root: The workspace's folder.
         log: Digests of the data set's log as it is now.
-        patient: Whether to wait for another process that is at it.
+        again: Whether another process was at it before, so that there is no hurry.
     """
 
     config: RunConfig
     root: Path
     log: Digests
-    patient: bool = False
+    again: bool = False
 
     def __call__(self) -> Trained:
         """Train, unless somebody has done so or is at it.
@@ -57,20 +62,19 @@ class TrainCell:
         Raises:
             UserError: As `pipelines.training.run`, or the results of a finished run are torn.
         """
-        while True:
-            try:
-                return self._train()
-            except BusyError:
-                if not self.patient:
-                    return Trained("busy", {})
-                sleep(PAUSE)
+        if self.again:
+            sleep(PAUSE)
+        try:
+            return self._train()
+        except BusyError:
+            return Trained("busy", {})
 
     def _train(self) -> Trained:
         workspace, quiet = Workspace(self.root), Reporter(quiet=True)
         path = run_folder(self.config, workspace)
         metrics = finished(self.config, workspace, self.log)
         if metrics is not None:
-            check_results(path)
+            check_results(path, metrics)
             return Trained("kept", metrics)
         if _is_begun(path, self.config, self.log):
             return Trained("resumed", training.resume(path, workspace, quiet).metrics)
@@ -105,20 +109,33 @@ def finished(config: RunConfig, workspace: Workspace, log: Digests) -> Mapping[s
     return metrics if expected.items() <= metrics["digests"].items() else None
 
 
-def check_results(path: Path) -> None:
-    """Refuse a finished run whose result tables are not whole.
+def check_results(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Refuse a finished run whose result tables are not whole, by their footers.
+
+    Args:
+        path: The run's folder.
+        metrics: Its metrics.json.
 
     Raises:
-        UserError: One is missing or torn.
+        UserError: One is missing or torn, or lacks columns or users.
     """
-    for name in (PER_USER, RECOMMENDATIONS):
-        try:
-            read_table(path / name, ["user_id"])
-        except UserError as error:
+    for name, columns in NEEDED.items():
+        least = metrics["users"] if name == PER_USER else 1
+        if not _is_whole(path / name, columns, least):
             raise UserError(
                 f"the run is finished, but {path / name} is missing or torn; delete {path}, and "
                 "the same command trains it again"
-            ) from error
+            )
+
+
+def _is_whole(table: Path, columns: Sequence[str], least: int) -> bool:
+    """Whether a Parquet file has a footer, which is written last, of these columns and rows."""
+    try:
+        with table.open("rb") as file:
+            footer = pq.read_metadata(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return set(columns) <= set(footer.schema.names) and footer.num_rows >= least
 
 
 def _has_settings(path: Path, config: RunConfig) -> bool:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from pipelines.comparisons.searching.choosing import (
     by_search,
     choice_file,
     key_of,
+    of_encoders,
     read_choice,
     with_choice,
 )
 from pipelines.comparisons.searching.search import SearchOptions
-from pipelines.comparisons.words import figure, listed
+from pipelines.comparisons.words import figure
 from pipelines.journal import Journal
 from pipelines.progress import Reporter
 from pipelines.workspace import Workspace
@@ -103,23 +104,20 @@ class Work:
         self._tell_kept()
 
     def _begin_searches(self, cells: Sequence[Cell], options: SearchOptions) -> None:
-        searched, unsearched = by_search(cells)
-        for name, own in searched.items():
-            key = key_of(own[0], self._place.workspace, options, self._place.log)
+        searches, unsearched = by_search(cells)
+        for line in of_encoders(cells, unsearched):
+            self._reporter.say(line)
+        for search in searches:
+            name = search.cell.system
+            key = key_of(search.cell, self._place.workspace, options, self._place.log)
             choice = read_choice(self._place.folder, name, key)
             if choice is not None:
-                self._queue_chosen(name, own, choice)
+                self._queue_chosen(name, search.cells, choice)
             else:
-                self._searching[name] = own
+                self._searching[name] = search.cells
                 root, folder = self._place.workspace.root, self._place.folder
-                self._pool.add([SearchSystem(own[0], root, folder, options, key)])
-        if unsearched:
-            names = sorted({cell.system for cell in unsearched})
-            self._reporter.say(
-                f"{listed(names)}: nothing is searched, as a regime with an encoder takes what is "
-                "chosen for its features frozen, which are not in this grid"
-            )
-            self._queue(unsearched)
+                self._pool.add([SearchSystem(search.cell, root, folder, options, key)])
+        self._queue(unsearched)
 
     def finish(self) -> Worked:
         """Have all that is queued done."""
@@ -128,7 +126,7 @@ class Work:
                 if isinstance(outcome.task, SearchSystem):
                     self._searched(outcome.task.cell.system, outcome)
                 elif isinstance(outcome.task, TrainCell):
-                    self._trained(Cell(outcome.task.config), outcome)
+                    self._trained(outcome.task, outcome)
         finally:
             self._journal.close()
         return self.worked
@@ -141,13 +139,13 @@ class Work:
                 self._pool.add([TrainCell(cell.config, workspace.root, self._place.log)])
                 self._count.waits(cell)
                 continue
-            self._kept += 1
-            self._count.tell()
+            place = self._count.tell()
             try:
-                check_results(run_folder(cell.config, workspace))
+                check_results(run_folder(cell.config, workspace), metrics)
             except UserError as error:
-                self._fail(cell, str(error))
+                self._fail(cell, str(error), place=place)
                 continue
+            self._kept += 1
             self._record(cell, "kept", seconds=metrics["seconds"])
 
     def _tell_kept(self) -> None:
@@ -185,13 +183,16 @@ class Work:
         )
         self._queue_chosen(system, cells, choice)
 
-    def _trained(self, cell: Cell, outcome: Outcome) -> None:
+    def _trained(self, task: TrainCell, outcome: Outcome) -> None:
+        cell = Cell(task.config)
         if outcome.result is not None and outcome.result.status == "busy":
-            self._reporter.say(f"{cell.name} is being made by another process; it comes later")
-            root = self._place.workspace.root
-            self._pool.add([TrainCell(cell.config, root, self._place.log, patient=True)])
+            if not task.again:
+                self._reporter.say(f"{cell.name} is being made by another process; it comes later")
+            self._pool.add([replace(task, again=True)])
             return
-        place = self._count.tell(cell, None if outcome.error else outcome.seconds)
+        # A run that another process made says nothing of how long others take.
+        telling = not outcome.error and outcome.result.status != "kept"
+        place = self._count.tell(cell, outcome.seconds if telling else None)
         if outcome.error:
             error = self._error(cell.name, outcome)
             self._fail(cell, error, outcome.seconds, outcome.overhead, place)
@@ -241,4 +242,4 @@ def _is_whole(line: str) -> bool:
         told: Any = json.loads(line)
     except ValueError:
         return False
-    return isinstance(told, Mapping)
+    return isinstance(told, Mapping) and "\ufffd" not in line  # as bytes that are no text are read

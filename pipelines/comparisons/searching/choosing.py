@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from pipelines.comparisons.planning.compare_config import FROZEN
 from pipelines.comparisons.planning.grid import Cell
 from pipelines.comparisons.searching.search import Chosen, SearchOptions, search
 from pipelines.comparisons.searching.trial_settings import overridden
+from pipelines.comparisons.words import listed
 from pipelines.overwriting import finished_features
 from pipelines.run_config import RunConfig
 from pipelines.workspace import RANDOM, SHUFFLED, Workspace
 from recommend.sources import LIVE
 
 SEARCHES, CHOSEN = "search.db", "chosen"
+# Of a run's settings, those in which something is chosen.
+TABLES = ("model", "train")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,19 @@ class Choice:
     settings: Mapping[str, Mapping[str, Any]]
     trials: int
     value: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that a grid needs.
+
+    Attributes:
+        cell: Whose settings are searched; it need not be in the grid.
+        cells: Those that take what is chosen.
+    """
+
+    cell: Cell
+    cells: list[Cell]
 
 
 @dataclass(frozen=True)
@@ -76,28 +92,48 @@ class SearchSystem:
         return choice
 
 
-def by_search(cells: Sequence[Cell]) -> tuple[dict[str, list[Cell]], list[Cell]]:
-    """Cells by the system whose settings are searched for them, and those without one.
+def by_search(cells: Sequence[Cell]) -> tuple[list[Search], list[Cell]]:
+    """The searches that a grid needs, and the cells whose settings are taken as they are.
 
     With an encoder in every step a search costs too much, and regimes are to differ in nothing but
-    how the encoder takes part: so its systems take what is chosen for the same features frozen.
+    how the encoder takes part: so its systems take what is chosen for the same features frozen,
+    also where the grid has no such cells. Those that start from no features have no such settings.
+
+    Args:
+        cells: Of a grid, seed by seed.
+    """
+    searches: dict[str, Search] = {}
+    unsearched = []
+    for cell in cells:
+        if cell.config.feature_source in LIVE and cell.config.features is None:
+            unsearched.append(cell)
+            continue
+        first = _frozen(cell) if cell.config.feature_source in LIVE else cell
+        searches.setdefault(first.system, Search(first, [])).cells.append(cell)
+    return list(searches.values()), unsearched
+
+
+def of_encoders(cells: Sequence[Cell], unsearched: Sequence[Cell]) -> Iterator[str]:
+    """Lines on where systems with an encoder have their settings from.
 
     Args:
         cells: Of a grid.
+        unsearched: Those of them that `by_search` gave no search.
     """
-    searched: dict[str, list[Cell]] = {}
-    live = []
-    for cell in cells:
-        if cell.config.feature_source in LIVE:
-            live.append(cell)
-        else:
-            searched.setdefault(cell.system, []).append(cell)
-    unsearched: list[Cell] = []
-    for cell in live:
-        frozen = cell.config.model_copy(update={"feature_source": FROZEN})
-        leader = searched.get(Cell(frozen).system) if cell.config.features else None
-        (unsearched if leader is None else leader).append(cell)
-    return searched, unsearched
+    without = {cell.system for cell in unsearched}
+    live = {cell.system for cell in cells if cell.config.feature_source in LIVE}
+    for names, told in (
+        (live - without, "the settings are those chosen for the same features frozen"),
+        (without, "nothing is searched, as they start from no features of the data set"),
+    ):
+        if names:
+            yield f"{listed(sorted(names))}: {told}"
+
+
+def _frozen(cell: Cell) -> Cell:
+    """The same model on the same features, without the encoder."""
+    without = {"feature_source": FROZEN, "encoder": None, "end_to_end": None, "run": None}
+    return Cell(cell.config.model_copy(update=without))
 
 
 def key_of(cell: Cell, workspace: Workspace, options: SearchOptions, log: Mapping[str, str]) -> str:
@@ -119,13 +155,14 @@ def key_of(cell: Cell, workspace: Workspace, options: SearchOptions, log: Mappin
 
 
 def read_choice(folder: Path, system: str, key: str) -> Choice | None:
-    """A choice that was made before, in the same way; None where there is none."""
+    """A choice that was made before, in the same way; None where there is none that is whole."""
     try:
         told = tomllib.loads(choice_file(folder, system).read_text(encoding="utf-8"))
         if told["key"] != key:
             return None
-        return Choice(told["settings"], told["trials"], told["value"])
-    except (OSError, ValueError, KeyError):  # not there, torn, or something else
+        settings = {table: dict(told["settings"][table]) for table in TABLES}
+        return Choice(settings, int(told["trials"]), float(told["value"]))
+    except (OSError, ValueError, KeyError, TypeError):  # not there, torn, or something else
         return None
 
 

@@ -62,6 +62,7 @@ function searchBox(label, hint, find, show, pick) {
   input.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close();
     else if (!list.hidden && event.key === "Enter") choose(Math.max(active, 0));
+    else if (list.hidden && event.key === "ArrowDown") open();
     else if (!list.hidden && event.key === "ArrowDown") activate(active + 1);
     else if (!list.hidden && event.key === "ArrowUp") activate(active < 0 ? -1 : active - 1);
     else return;

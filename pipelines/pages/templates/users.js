@@ -1,6 +1,7 @@
 // The user page: what somebody took, beside what each system would show them.
 let reader = null;
 const HISTORY = 20;
+const MOST_LISTED = 500; // of more users a drop-down is no help
 
 class Reader {
   constructor(node) {
@@ -10,7 +11,8 @@ class Reader {
     this.shown.legend.hidden = true;
     this.view = el("div", { class: "user" });
     const find = (query) => findRows(query, users.length, (row) => users[row], () => "");
-    this.list = dropdown("User", users.map((id) => id), (row) => (location.hash = address("user", row)));
+    this.list = users.length > MOST_LISTED ? null
+      : dropdown("User", users, (row) => (location.hash = address("user", row)));
     node.append(
       el("div", { class: "tools" }, this.list,
         searchBox("Search users", "Id", find, (row) => el("bdi", {}, users[row]), (row) => (location.hash = address("user", row))),
@@ -20,7 +22,7 @@ class Reader {
 
   pick(row, focus) {
     this.row = row;
-    this.list.querySelector("select").value = row;
+    if (this.list) this.list.querySelector("select").value = row;
     this.show();
     if (focus) this.view.querySelector("h3").focus({ preventScroll: true });
     say(`User ${users[row]}`);

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 from support.shop import interaction_rows, write_features, write_shop
 
@@ -168,23 +169,32 @@ def test_torn_results_are_told(task, workspace, name):
     assert cell().status == "done"
 
 
-def test_a_run_that_another_process_makes_is_busy_and_may_be_waited_for(
-    task, workspace, monkeypatch
-):
-    cell, looks = task(), []
-    holding = locked(run_folder(cell.config, workspace), "training into")
-    holding.__enter__()
+def test_results_of_fewer_users_or_of_something_else_are_told(task, workspace):
+    cell = task()
+    cell()
+    folder = run_folder(cell.config, workspace)
+    table = pq.read_table(folder / "per_user.parquet")
+    pq.write_table(table.slice(0, 1), folder / "per_user.parquet")
+    with pytest.raises(UserError, match=r"per_user.parquet is missing or torn"):
+        cell()
+    pq.write_table(table, folder / "per_user.parquet")
+    assert cell().status == "kept"
+    pq.write_table(table, folder / "recommendations.parquet")
+    with pytest.raises(UserError, match=r"recommendations.parquet is missing or torn"):
+        cell()
 
-    def pause(seconds):
-        looks.append(seconds)
-        if len(looks) == 2:
-            holding.__exit__(None, None, None)
 
-    monkeypatch.setattr("pipelines.comparisons.running.cells.sleep", pause)
-    assert cell() == Trained("busy", {})
-    assert looks == []
-    assert replace(cell, patient=True)().status == "done"
-    assert looks == [PAUSE, PAUSE]
+def test_a_run_that_another_process_makes_is_busy(task, workspace, monkeypatch):
+    cell, pauses = task(), []
+    monkeypatch.setattr("pipelines.comparisons.running.cells.sleep", pauses.append)
+    again = replace(cell, again=True)
+    with locked(run_folder(cell.config, workspace), "training into"):
+        assert cell() == Trained("busy", {})
+        assert pauses == []
+        # However often it is looked at, nobody is kept from other cells meanwhile.
+        assert [again(), again()] == [Trained("busy", {})] * 2
+        assert pauses == [PAUSE, PAUSE]
+    assert again().status == "done"
 
 
 def test_torn_metrics_are_made_again(task, workspace):

@@ -6,15 +6,21 @@ import pytest
 from support.shop import write_features, write_shop
 
 from pipelines.comparisons.planning.grid import CompareConfig, cells
+from pipelines.comparisons.running.cells import TrainCell
+from pipelines.comparisons.running.counting import Count
+from pipelines.comparisons.running.pool import Outcome
+from pipelines.comparisons.running.working import Place, Work
 from pipelines.comparisons.searching.choosing import (
     Choice,
     SearchSystem,
     by_search,
     key_of,
+    of_encoders,
     read_choice,
     with_choice,
 )
 from pipelines.comparisons.searching.search import SearchOptions
+from pipelines.progress import Reporter
 from pipelines.workspace import Workspace
 
 LOG = {"split": "one"}
@@ -50,7 +56,25 @@ def test_what_was_chosen_is_read_back(cell, workspace, tmp_path):
     assert read_choice(tmp_path, system.system, "key") is None
 
 
-@pytest.mark.parametrize("text", ["", "key = ", 'key = "key"', "key = 3"])
+WHOLE = 'key = "key"\ntrials = 2\nvalue = 0.5\n[settings.model]\n[settings.train]\n'
+
+
+def test_a_whole_choice(tmp_path):
+    (tmp_path / "chosen").mkdir()
+    (tmp_path / "chosen" / "a.toml").write_text(WHOLE)
+    assert read_choice(tmp_path, "a", "key") == Choice({"model": {}, "train": {}}, 2, 0.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "key = ", 'key = "key"', "key = 3"),
+        WHOLE.replace("[settings.train]\n", ""),
+        WHOLE.replace("[settings.model]\n[settings.train]\n", "settings = 3\n"),
+        WHOLE.replace("[settings.model]\n", "[settings]\nmodel = 3\n"),
+        WHOLE.replace("0.5", '"much"'),
+    ],
+)
 def test_a_torn_choice_is_none(tmp_path, text):
     (tmp_path / "chosen").mkdir()
     (tmp_path / "chosen" / "a.toml").write_text(text)
@@ -80,8 +104,8 @@ def test_an_encoder_in_the_loop_has_the_settings_that_are_chosen_for_its_feature
 
     def systems(**settings):
         given = {"models": ("vbpr",), "encoder": "tuned_one", "controls": False, "device": "cpu"}
-        searched, unsearched = by_search(cells(CompareConfig(**given, **settings), workspace))
-        told = {name: {cell.system for cell in own} for name, own in searched.items()}
+        searches, unsearched = by_search(cells(CompareConfig(**given, **settings), workspace))
+        told = {own.cell.system: {cell.system for cell in own.cells} for own in searches}
         return told, {cell.system for cell in unsearched}
 
     own = ("tuned_one",)
@@ -96,13 +120,112 @@ def test_an_encoder_in_the_loop_has_the_settings_that_are_chosen_for_its_feature
         },
         set(),
     )
-    assert systems(features=own, regimes=("refresh",)) == ({}, {"vbpr-tuned_one-refresh"})
+    # Also where nobody asked for the frozen ones.
+    assert systems(features=own, regimes=("tuned", "refresh")) == (
+        {
+            "vbpr-tuned_one-tuned": {"vbpr-tuned_one-tuned"},
+            "vbpr-tuned_one-frozen": {"vbpr-tuned_one-refresh"},
+        },
+        set(),
+    )
     # Vectors that are not the encoder's own are of other features.
     frozen = {"vbpr-good-frozen": {"vbpr-good-frozen"}}
     assert systems(features=("good",), regimes=("frozen", "refresh")) == (
         frozen,
         {"vbpr-tuned_one-refresh"},
     )
+
+
+@pytest.mark.parametrize("regime", ["refresh", "end-to-end"])
+def test_what_is_searched_for_an_encoder_is_what_is_searched_frozen(workspace, tmp_path, regime):
+    """So that a grid with frozen cells finds the choice of one without, and the other way round."""
+    write_features(tmp_path / "data/shop", "tuned_one")
+
+    def search_of(regimes):
+        config = CompareConfig(
+            models=("vbpr",),
+            features=("tuned_one",),
+            controls=False,
+            regimes=regimes,
+            encoder="tuned_one" if regime in regimes else None,
+            seeds=(3, 4),
+        )
+        [search], _ = by_search(cells(config, workspace))
+        return search
+
+    frozen, live = search_of(("frozen",)), search_of((regime,))
+    keys = {key_of(own.cell, workspace, OPTIONS, LOG) for own in (frozen, live)}
+    assert len(keys) == 1
+    assert {own.config.feature_source for own in live.cells} == {regime}
+    choice = Choice({"model": {"embedding_size": 24}, "train": {"learning_rate": 0.5}}, 3, 0.1)
+    for cell in live.cells:
+        after = with_choice(cell.config, choice, workspace)
+        assert (after.model["embedding_size"], after.train.learning_rate) == (24, 0.5)
+        assert (after.feature_source, after.encoder) == (regime, "tuned_one")
+        assert after.end_to_end == cell.config.end_to_end
+        assert after.run.startswith(f"vbpr-tuned_one-{regime}-s{cell.config.seed}-")
+
+
+class Searched:
+    """A pool of which every search has the same choice, and which trains nothing."""
+
+    def __init__(self, choice):
+        self.choice, self.tasks = choice, []
+
+    def add(self, tasks):
+        self.tasks += tasks
+
+    def outcomes(self):
+        for task in self.tasks:
+            if isinstance(task, SearchSystem):
+                yield Outcome(task, self.choice, "", "", 1, 0)
+
+
+def test_an_encoder_is_trained_with_what_was_chosen_frozen(workspace, tmp_path):
+    write_features(tmp_path / "data/shop", "tuned_one")
+    config = CompareConfig(
+        models=("vbpr",),
+        features=("tuned_one",),
+        controls=False,
+        regimes=("tuned", "refresh", "end-to-end"),
+        encoder="tuned_one",
+        seeds=(0, 1),
+    )
+    grid = cells(config, workspace)
+    pool = Searched(
+        Choice({"model": {"embedding_size": 24}, "train": {"learning_rate": 0.5}}, 3, 0.1)
+    )
+    place = Place(workspace, tmp_path / "c", LOG)
+    work = Work(place, pool, Count(len(grid), 1), "recall@20", Reporter(quiet=True))
+    work.begin(grid, OPTIONS)
+    worked = work.finish()
+    searches = [task.cell.system for task in pool.tasks if isinstance(task, SearchSystem)]
+    assert searches == ["vbpr-tuned_one-tuned", "vbpr-tuned_one-frozen"]
+    trained = [task.config for task in pool.tasks if isinstance(task, TrainCell)]
+    assert sorted((own.feature_source, own.seed) for own in trained) == [
+        (regime, seed) for regime in ("end-to-end", "refresh", "tuned") for seed in (0, 1)
+    ]
+    assert {own.model["embedding_size"] for own in trained} == {24}
+    assert worked.searched == {own.run: 3 for own in trained}
+
+
+def test_lines_on_systems_with_an_encoder(workspace, tmp_path):
+    write_features(tmp_path / "data/shop", "tuned_one")
+
+    def told(features, **settings):
+        config = CompareConfig(models=("vbpr",), features=features, controls=False, **settings)
+        grid = cells(config, workspace)
+        return list(of_encoders(grid, by_search(grid)[1]))
+
+    live = {"regimes": ("refresh", "end-to-end"), "encoder": "tuned_one"}
+    names = "vbpr-tuned_one-end-to-end and vbpr-tuned_one-refresh"
+    assert told(("tuned_one",), **live) == [
+        f"{names}: the settings are those chosen for the same features frozen"
+    ]
+    assert told(("good",), **live) == [
+        f"{names}: nothing is searched, as they start from no features of the data set"
+    ]
+    assert told(("good",)) == []
 
 
 def test_a_run_with_chosen_settings_has_another_name(cell, workspace):

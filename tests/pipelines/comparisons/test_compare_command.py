@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import tomllib
+from pathlib import Path
 
 import psutil
 import pytest
@@ -184,10 +185,49 @@ def test_what_was_concluded_under_other_settings_does_not_stay(compare, mmrec, f
     words = ("--models", "bpr", "--seeds", "0", *QUICK)
     compare(*words)
     assert len(read_comparison(folder).systems) == 1
-    assert mmrec("compare", *words, "--set", "train.learning_rate=1e38").code == 1
+    outcome = mmrec("compare", *words, "--set", "train.learning_rate=1e38")
+    assert outcome.code == 1
     comparison = read_comparison(folder)
     assert comparison.systems == ()
     assert "not finite" in comparison.failures[0].error
+    page = mmrec("report")
+    assert page.code == 0, page.err
+    assert comparison.failures[0].cell in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["config.toml", "comparison.json", "comparison.md"])
+def test_wherever_it_is_killed_nothing_contradicts(compare, folder, monkeypatch, name):
+    """An exception in the place of a kill, just before a file is written."""
+    words = ("--models", "popularity", "--seeds", "0", *QUICK)
+    compare(*words)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dying_at(name))
+        with pytest.raises(Killed):
+            run(of_shop(seeds=(1,)), Workspace(folder.parents[2]), Reporter(quiet=True))
+    assert not (folder / "comparison.md").exists()
+    assert (folder / "comparison.json").exists() == (name == "comparison.md")
+    run(of_shop(seeds=(1,)), Workspace(folder.parents[2]), Reporter(quiet=True))
+    assert read_comparison(folder).systems[0].seeds == (1,)
+    assert (folder / "comparison.md").exists()
+
+
+class Killed(BaseException):
+    """Nobody catches it."""
+
+
+def dying_at(name):
+    replace = Path.replace
+
+    def dying(self, target):
+        if Path(target).name == name:
+            raise Killed
+        return replace(self, target)
+
+    return dying
+
+
+def of_shop(**settings):
+    return CompareConfig(models=("popularity",), device="cpu", processes=1, **settings)
 
 
 def test_a_run_with_torn_results_hurts_no_other(compare, folder, runs):
@@ -195,8 +235,10 @@ def test_a_run_with_torn_results_hurts_no_other(compare, folder, runs):
     compare(*words)
     [torn] = runs.glob("popularity-none-s1*")
     (torn / "per_user.parquet").write_bytes(b"torn")
-    (folder / "cells.jsonl").write_bytes(b"\xff\xfe no text\n")
-    compare(*words)
+    (folder / "cells.jsonl").write_bytes(b'{"run": "torn\xff\xfe"}\nno text \xff\n')
+    outcome = compare(*words)
+    assert "1 of 2 cells are finished and kept" in outcome.err
+    assert len(journal(folder)) == 2
     comparison = read_comparison(folder)
     assert comparison.systems[0].seeds == (0,)
     [failure] = comparison.failures
@@ -206,7 +248,7 @@ def test_a_run_with_torn_results_hurts_no_other(compare, folder, runs):
 
 def test_a_choice_that_fits_no_more_is_told_with_its_file(compare, mmrec, folder):
     pytest.importorskip("optuna", reason="needs the extra search")
-    words = ("--models", "popularity,bpr", "--seeds", "0", "--trials", "1", *QUICK)
+    words = ("--models", "bpr,popularity", "--seeds", "0", "--trials", "1", *QUICK)
     outcome = compare(*words)
     assert "bpr-none-frozen: trial 1 of 1: recall@20 0." in outcome.err
     path = folder / "chosen" / "bpr-none-frozen.toml"
@@ -294,6 +336,29 @@ def test_the_command_is_interrupted_then_killed_then_ends(compare, folder, runs,
     assert len(read_comparison(folder).systems) == 3
 
 
+def test_a_run_that_another_process_makes_comes_last(tmp_path, runs, folder):
+    """It is looked at until it is free, and keeps no other cell waiting, also none that waits."""
+    names = [f"popularity-none-s{seed}" for seed in range(3)]
+    busy = [locked(runs / name, "training into") for name in names[:2]]
+    for holding in busy:
+        holding.__enter__()
+    lines = []
+
+    class Told(Reporter):
+        def say(self, text):
+            lines.append(text)
+            if re.match(r"cell \d of 3: ", text) and busy:  # the last one that waits is freed first
+                busy.pop().__exit__(None, None, None)
+
+    comparison = run(of_shop(seeds=(0, 1, 2)), Workspace(tmp_path), Told(quiet=True))
+    assert comparison.failures == ()
+    assert list(journal(folder)) == names[::-1]
+    waiting = [line for line in lines if "another process" in line]
+    assert waiting == [
+        f"{name} is being made by another process; it comes later" for name in names[:2]
+    ]
+
+
 def test_only_one_makes_a_comparison(refused, folder):
     with locked(folder, "testing"):
         assert "is testing" in refused("compare --models popularity", *QUICK)
@@ -314,6 +379,10 @@ def test_settings_that_validation_chose(compare, folder, runs):
     (folder / "search.db").unlink()  # nobody asks for it any more
     assert "all 2 cells are finished already" in compare(*words).err
     assert not (folder / "search.db").exists()
+    # The same runs by name are still those of a search.
+    compare("itemknn-*", "--name", "mine")
+    [system] = read_comparison(folder.parent / "mine").systems
+    assert (system.searched, len(system.runs)) == (3, 2)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from support.pool_tasks import (
 )
 
 from pipelines.comparisons.running.pool import Pool, share_of_cores
+from pipelines.comparisons.running.sparing import Sparing
 
 ROOT = Path(__file__).parents[3]
 
@@ -56,6 +57,14 @@ def test_what_tasks_say_is_told_before_their_outcome():
         for outcome in pool.outcomes():
             told.append(outcome.result)
     assert told == ["begun", "said begun", "again", "said again"]
+
+
+def test_of_lines_that_come_often_some_are_told():
+    told, times = [], iter([0.0, 9.9, 10.0, 10.1, 30.0])
+    say = Sparing(told.append, lambda: next(times))
+    for number in range(5):
+        say(str(number))
+    assert told == ["0", "2", "4"]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

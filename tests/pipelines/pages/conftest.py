@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from support.pages import page
+from support.report_shop import write_compared
 
 from pipelines.pages.writing import write_page
+from pipelines.progress import Reporter
 
 PROJECT = Path(__file__).parents[3]
 
@@ -49,6 +51,21 @@ def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "page.html"
     write_page(path, page())
     return path
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """A workspace with finished runs, and the comparison of them; nobody writes into it."""
+    root = tmp_path_factory.mktemp("compared")
+    return root, write_compared(root)
+
+
+@pytest.fixture
+def saying(monkeypatch):
+    """The lines that are told to the user."""
+    lines = []
+    monkeypatch.setattr(Reporter, "say", lambda self, line: lines.append(line))
+    return lines
 
 
 @pytest.fixture

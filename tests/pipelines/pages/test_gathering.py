@@ -8,23 +8,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.report_shop import RUNS, TEXTS, category_of, comparison_of, write_compared
-from support.shop import N_ITEMS, N_USERS, interaction_rows, write_shop
+from support.report_shop import RUNS, TEXTS, category_of, comparison_of
+from support.shop import N_ITEMS, N_USERS
 
-from extract.errors import UserError
 from pipelines.pages.contents import Page
 from pipelines.pages.gathering import PageOptions, gather
-from pipelines.progress import Reporter
 from pipelines.workspace import Workspace
 
 TRAINED = [(model, features, seed) for model, features, seeds in RUNS[:3] for seed in seeds]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(compared):
     """The workspace, the comparison and its page; nobody writes into it."""
-    root = tmp_path_factory.mktemp("report")
-    comparison = write_compared(root)
+    root, comparison = compared
     return root, comparison, gather(Workspace(root), comparison)
 
 
@@ -32,14 +29,6 @@ def made(tmp_path_factory):
 def root(made, tmp_path):
     """A copy of the workspace, to write into."""
     return shutil.copytree(made[0], tmp_path / "copy")
-
-
-@pytest.fixture
-def saying(monkeypatch):
-    """The lines that are told to the user."""
-    lines = []
-    monkeypatch.setattr(Reporter, "say", lambda self, line: lines.append(line))
-    return lines
 
 
 def log_of(root):
@@ -204,49 +193,6 @@ def test_without_pictures(made):
     assert {item.thumbnail for item in plain.items} == {None}
     assert {item.why for item in plain.items} == {"pictures were left out of this page"}
     assert sum(item.thumbnail is not None for item in page.items) == 2
-
-
-def test_runs_that_are_gone_are_told_and_left_out(root, made, saying):
-    comparison = made[1]
-    shutil.rmtree(root / "runs/shop/vbpr-good-0")
-    (root / "runs/shop/popularity-none-0/metrics.json").unlink()
-    page = gather(Workspace(root), comparison, PageOptions(thumbnails=False))
-    assert (page.curves[0].system, page.curves[0].seed) == ("vbpr · good", 1)
-    assert "popularity · none" not in page.users[0].lists
-    assert "vbpr · good" in page.users[0].lists
-    told = [line for line in saying if line.startswith("warning:")]
-    assert len(told) == 2
-    assert "vbpr-good-0 of vbpr · good is not in" in told[0]
-    shutil.rmtree(root / "runs/shop")
-    with pytest.raises(UserError, match="none of the runs of the comparison 'compare'"):
-        gather(Workspace(root), comparison)
-
-
-def test_a_data_set_that_changed_since(root, made):
-    write_shop(root, rows=[*interaction_rows(), ("newcomer", "i0", "train")])
-    with pytest.raises(UserError, match="the users and split of data set 'shop' have changed"):
-        gather(Workspace(root), made[1])
-
-
-@pytest.mark.parametrize("how", ["gone", "stale"])
-def test_features_that_cannot_be_shown(root, made, saying, how):
-    folder = root / "data/shop/features/good"
-    if how == "gone":
-        shutil.rmtree(folder)
-    else:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps(manifest | {"items_digest": "other"}))
-    page = gather(Workspace(root), made[1], PageOptions(thumbnails=False))
-    assert [space.modality for space in page.spaces] == ["graph", "graph"]
-    assert page.disagreements == ()
-    told = [line for line in saying if "the features good are left out" in line]
-    assert len(told) == 1
-
-
-def test_a_torn_history_is_told(root, made):
-    (root / "runs/shop/lightgcn-none-0/history.jsonl").write_text('{"epoch": 1}\n')
-    with pytest.raises(UserError, match="one epoch a line in JSON, and does not"):
-        gather(Workspace(root), made[1], PageOptions(thumbnails=False))
 
 
 def test_a_log_without_times_and_a_catalogue_without_categories(root, made):

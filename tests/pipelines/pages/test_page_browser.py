@@ -1,7 +1,8 @@
 """The page in a browser: what it shows, sorts and switches. `visit` sees to it that it is quiet."""
 
 import pytest
-from support.pages import comparison, page, space, system
+from support.page_items import space
+from support.pages import comparison, page, system
 
 from pipelines.comparisons.contents import Estimate
 from pipelines.pages.contents import Item, Page

@@ -153,6 +153,21 @@ def test_every_section_has_its_template_and_what_is_missing_is_named(tmp_path):
     assert ids == ["answers", "failures", "facts"]
     assert "nothing to show for: systems, contrasts, slices, beyond, published, curves" in text
     assert "No run of this comparison came to an end" in text
+    assert "the others are not touched" not in text
+
+
+def test_a_part_of_the_catalogue_is_told(tmp_path):
+    told = "Similarities are cosines. The page holds 120 of 5,000 items, and neighbours are looked "
+    assert told not in re.sub(r"\s+", " ", written(tmp_path, page()))
+    assert told in re.sub(r"\s+", " ", written(tmp_path, page(catalogue=5000)))
+
+
+def test_features_that_were_made_again_are_told_where_they_are_shown(tmp_path):
+    told = "offline, &lt;i&gt; were extracted again"
+    assert "were extracted again" not in written(tmp_path, page())
+    text = written(tmp_path, page(made_again=("offline", "<i>")))
+    sections = text.split("<section ")
+    assert [each.split('"')[1] for each in sections if told in each] == ["map", "neighbours"]
 
 
 def test_figures_are_those_of_the_comparison(tmp_path):

@@ -42,6 +42,16 @@ def test_one_of_ten_thousand_is_picked(visit, large):
     assert tab.locator(".near").count() == 4
 
 
+def test_very_many_users_are_searched_not_dropped_down(visit):
+    for count, listed in ((500, 1), (501, 0)):
+        tab = visit(page(n_items=60, n_users=count), at="#user/u7")
+        assert tab.locator("#users-view h3").inner_text() == "User u7"
+        assert tab.get_by_label("User", exact=True).count() == listed
+    tab.get_by_role("combobox", name="Search users").fill("u500")
+    tab.keyboard.press("Enter")
+    tab.wait_for_function("document.querySelector('#users-view h3').innerText === 'User u500'")
+
+
 def test_hostile_texts_are_shown_as_texts(visit):
     texts = (
         "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!-- <b>'\"&lt;",

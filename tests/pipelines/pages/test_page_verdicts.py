@@ -35,4 +35,23 @@ def test_systems_of_other_seeds_are_told(visit):
     assert "Systems differ in their seeds" not in visit().locator("#systems").inner_text()
     more = system("a", "vbpr", "a", 0.3).model_copy(update={"seeds": (0, 1)})
     tab = visit(Page(comparison=comparison(systems=(more, *comparison().systems), contrasts=())))
-    assert "Systems differ in their seeds" in tab.locator("#systems").inner_text()
+    assert "another item. Systems differ in their seeds" in tab.locator("#systems").inner_text()
+
+
+def test_what_is_by_item_is_told(visit):
+    plain = visit()
+    assert not [t for t in plain.locator("#answers, #contrasts").all_inner_texts() if "cold" in t]
+    cold = "cold-item recall@20"
+    told = [
+        each.model_copy(update={"test": each.test | {cold: each.test["recall@20"]}})
+        for each in comparison().systems
+    ]
+    one = comparison().contrasts[0]
+    pair = (one, one.model_copy(update={"metric": cold, "better": 0.4, "worse": 0.1}))
+    tab = visit(Page(comparison=comparison(systems=told, contrasts=pair)))
+    assert "over users (for cold-item recall: over items)" in tab.locator("#answers").inner_text()
+    shown = tab.locator("#contrasts").inner_text()
+    assert "recall@20 or cold-item recall@20 between two systems" in shown
+    assert "or for the same cold items" in shown
+    assert "(cold-item recall@20)" in tab.locator("#contrasts tr.group").nth(1).inner_text()
+    assert "40 % / 10 %" in shown

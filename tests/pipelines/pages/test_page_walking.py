@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from support.pages import catalogue, page
+from support.page_items import catalogue
+from support.pages import page
 
 HEADING = "#neighbours-view .picked h3"
 
@@ -104,6 +105,9 @@ def test_enter_picks_only_what_is_listed(tab):
     box.fill("i9")
     box.press("Escape")
     box.press("Enter")  # its list is closed
+    assert tab.locator(".found:visible").count() == 0
+    box.press("ArrowDown")  # opens it again
+    assert tab.locator(".found:visible [role=option]").first.inner_text().endswith("i9")
     box.fill("no such words")
     box.press("Enter")
     tab.wait_for_timeout(100)

@@ -5,15 +5,15 @@ import shutil
 
 import pytest
 from support.process import libraries_imported
-from support.report_shop import write_compared
+from support.report_shop import comparison_of
 
-from pipelines.comparisons.contents import write_comparison
+from pipelines.comparisons.contents import Failure, write_comparison
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("report")
-    comparison = write_compared(root)
+def made(compared, tmp_path_factory):
+    workspace, comparison = compared
+    root = shutil.copytree(workspace, tmp_path_factory.mktemp("report"), dirs_exist_ok=True)
     for name in ("compare", "other"):
         folder = root / "comparisons/shop" / name
         folder.mkdir(parents=True)
@@ -44,6 +44,19 @@ def test_another_comparison_to_another_place(mmrec, root, tmp_path):
     assert (outcome.code, outcome.out) == (0, f"{out}\n"), outcome.err
     assert out.is_file()
     assert not (root / "comparisons/shop/other/report.html").exists()
+
+
+def test_where_all_cells_failed_the_page_says_what_did(mmrec, root):
+    folder = root / "comparisons/shop/failed"
+    folder.mkdir()
+    failure = Failure(cell="vbpr · good · s0", error="loss is not finite in epoch 3")
+    write_comparison(folder, comparison_of((), name="failed", users=0, failures=(failure,)))
+    outcome = mmrec("report --comparison failed")
+    assert outcome.code == 0, outcome.err
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for told in ("No run of this comparison came to an end", failure.cell, failure.error):
+        assert told in page
+    assert "Test users" not in page
 
 
 def test_quiet(mmrec, root):
