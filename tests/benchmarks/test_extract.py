@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import extract
 from benchmarks.extract import ROUNDS, Machine, picture_rows, precision_rows, text_rows
 from benchmarks.growth import growth
 from benchmarks.material import ENCODERS, pictures, texts
@@ -11,7 +12,8 @@ from extract.embed import embed
 
 
 @pytest.fixture
-def machine():
+def machine(monkeypatch):
+    monkeypatch.setattr(extract, "BATCHES", {"cpu": (2, 4)})
     return Machine(torch.device("cpu"), 0.01)
 
 
