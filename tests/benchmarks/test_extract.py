@@ -13,6 +13,7 @@ from extract.embed import embed
 
 @pytest.fixture
 def machine(monkeypatch):
+    """Fast batches are of no concern here, and large ones take their time."""
     monkeypatch.setattr(extract, "BATCHES", {"cpu": (2, 4)})
     return Machine(torch.device("cpu"), 0.01)
 
